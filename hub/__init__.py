@@ -1,0 +1,1 @@
+"""The web application, its services and the `hub` command."""

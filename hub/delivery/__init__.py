@@ -1,0 +1,1 @@
+"""What goes home to the clinic: channels, receipts."""

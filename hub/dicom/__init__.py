@@ -1,0 +1,1 @@
+"""Everything that touches DICOM data sets: reading, decoding, rendering and writing."""

@@ -1,0 +1,1 @@
+"""Settings, database session, job outbox, errors, logging, clock: knows no feature."""

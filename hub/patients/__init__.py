@@ -1,0 +1,1 @@
+"""The county patient index: identifiers per organisation, links, conflicts."""

@@ -1,0 +1,1 @@
+"""Translations between the outside's protocols and the services."""

@@ -1,0 +1,1 @@
+"""The tus resumable upload protocol over the intake of studies."""

@@ -1,0 +1,1 @@
+"""The queue: priority, lease, return for retake, history requests."""

@@ -1,0 +1,1 @@
+"""Versions, review, signature, addenda, critical values."""

@@ -1,0 +1,1 @@
+"""Critical values 危急值: flag, alarm, escalation, read-back, what the clinic did, closing, figures."""

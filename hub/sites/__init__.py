@@ -1,0 +1,1 @@
+"""Organisations: clinics, county hospitals, supporting hospitals; their API keys and agreements."""

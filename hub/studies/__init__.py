@@ -1,0 +1,1 @@
+"""The archive: study, series, instance, intake, completeness, quarantine."""

@@ -1,0 +1,1 @@
+"""Limits, working calendar, indicators, exports."""

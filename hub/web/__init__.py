@@ -1,0 +1,1 @@
+"""Pages, templates, static files and the words of the user interface."""

@@ -1,0 +1,185 @@
+"""The images in a window of their own: it follows the report, and what does not agree is neither submitted nor signed."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support.desk import Desk, at_desk, draw, shown, two_exams
+
+if TYPE_CHECKING:
+    from support.world import World
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def desk(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Desk]:
+    """A reader of H01 at a workstation."""
+    with at_desk(world, monkeypatch, tmp_path) as made:
+        yield made
+
+
+def test_the_window_follows_the_report_and_stops_what_does_not_agree(desk: Desk, world: World) -> None:
+    one, two = two_exams(world)
+    desk.read(one)
+    shown(desk.page, one)
+    screen = desk.detach()
+    shown(screen, one)
+    desk.agreed()
+    assert "王芳" in screen.inner_text("#viewer-who")
+    assert "王芳" in desk.page.inner_text("#viewer-away")
+    assert desk.page.locator("#viewer").is_hidden()
+    desk.take(desk.page, "report")
+    desk.take(screen, "images")
+
+    # The next exam: the window follows, without being loaded again.
+    loaded: list[str] = []
+    screen.on("framenavigated", lambda frame: loaded.append(frame.url) if frame == screen.main_frame else None)
+    desk.page.evaluate("(url) => history.pushState({}, '', url)", f"/read/{two.exam_id}")
+    desk.page.reload()
+    desk.page.wait_for_selector("#report-form")
+    screen.locator("#viewer-who", has_text="李国强").wait_for()
+    shown(screen, two)
+    desk.agreed()
+    assert loaded == []
+
+    # Another page of reports takes the window: this one may submit nothing until it has it back.
+    desk.filled()
+    other = desk.context.new_page()
+    other.goto(f"{desk.address}/read/{one.exam_id}")
+    screen.locator("#viewer-who", has_text="王芳").wait_for()
+    desk.objected("影像窗口显示的是 王芳")
+    desk.page.click("[data-act=submit]")
+    desk.page.locator(".toast", has_text="不能提交和签发").wait_for()
+    desk.take(desk.page, "mismatch")
+    other.close()
+    desk.page.click("[data-away=follow]")
+    desk.agreed()
+    shown(screen, two)
+
+    # A closed window stops it too; the images come back into the page, and it goes on.
+    screen.close()
+    desk.objected("没有打开或没有回应")
+    desk.page.click("[data-act=submit]")
+    desk.page.locator(".toast", has_text="没有回应,不能提交和签发").wait_for()
+    desk.page.keyboard.press("Alt+d")
+    shown(desk.page, two)
+    with desk.page.expect_response(re.compile("/submit$")) as sent:
+        desk.page.click("[data-act=submit]")
+    assert sent.value.status == 200
+
+
+def test_nobody_elses_session_and_no_ended_one_keeps_images(desk: Desk, world: World) -> None:
+    one, _two = two_exams(world)
+    desk.read(one)
+    screen = desk.detach()
+    shown(screen, one)
+    # Logging out in any page of the browser clears the window at once.
+    other = desk.context.new_page()
+    other.goto(f"{desk.address}/queue")
+    other.locator("details[data-menu] summary").last.click()
+    other.click("form[action='/logout'] button")
+    screen.locator("[data-cover]", has_text="影像已清除").wait_for()
+    assert screen.locator("#viewer").get_attribute("src") == "about:blank"
+    assert screen.inner_text("#viewer-who") == ""
+    desk.take(screen, "ended")
+
+
+def drawn(page: Any) -> list[str]:
+    """The texts that stand at the drawings of the first viewport."""
+    lines = page.frame_locator("#viewer").locator("svg.svg-layer text")
+    return [str(one) for one in lines.all_inner_texts()]
+
+
+def test_a_measurement_goes_into_the_text_and_leads_back(desk: Desk, world: World) -> None:
+    one, two = two_exams(world)
+    page = desk.page
+    desk.read(one)
+    shown(page, one)
+    page.fill("#findings", "左侧基底节区见低密度影,")
+    with page.expect_response(re.compile("/drawings$")) as kept:
+        draw(page, "Length")
+    assert kept.value.status == 200
+    page.focus("#findings")
+    page.keyboard.press("End")
+    with page.expect_response(re.compile("/report/links$")) as linked:
+        page.keyboard.press("Alt+l")
+    assert linked.value.status == 200
+    text = page.input_value("#findings")
+    label = re.fullmatch(r"左侧基底节区见低密度影,(长径 \d+(?:\.\d)? mm\(层面 2\))", text)
+    assert label, text
+    reference = page.locator("#measure-links button", has_text=label[1])
+    reference.wait_for()
+
+    # A key image: the picture with the drawing, burnt in it which image of which exam it is.
+    with page.expect_response(re.compile("/key-images$")) as captured:
+        page.keyboard.press("Alt+k")
+    assert captured.value.status == 201
+    picture = page.request.get(desk.address + captured.value.json()["key_images"][0]["url"]).body()
+    shades = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+    height, width, _channels = shades.shape
+    grey = shades[: height // 2].mean(axis=2)
+    assert len(np.unique(grey.round())) > 60, "the image is in it"
+    assert (shades[..., 1] - shades[..., 2] > 100).sum() > 60, "so is the drawing"
+    corner = shades[-height // 8 :, : width // 6].min(axis=2)
+    assert (corner > 180).sum() > 60, "and which image it is"
+    page.locator("#key-images img").first.evaluate("(one) => one.decode()")
+    desk.take(page, "measured")
+
+    # Another image, and back by the reference in the text.
+    frame = page.frame_locator("#viewer").locator("body")
+    frame.evaluate("() => cornerstone.getEnabledElements()[0].viewport.setImageIdIndex(0)")
+    reference.click()
+    page.frame_locator("#viewer").locator("svg.svg-layer text", has_text="mm").first.wait_for()
+    index = "() => cornerstone.getEnabledElements()[0].viewport.getCurrentImageIdIndex()"
+    assert frame.evaluate(index) == 1
+
+    # Nothing of it over the next patient; opened again, it is there.
+    desk.read(two)
+    shown(page, two)
+    assert drawn(page) == []
+    desk.read(one)
+    shown(page, one)
+    page.frame_locator("#viewer").locator("svg.svg-layer text", has_text="mm").first.wait_for()
+    desk.take(page, "again")
+    # From the window on the other screen all of it works as well.
+    screen = desk.detach()
+    shown(screen, one)
+    screen.frame_locator("#viewer").locator("svg.svg-layer text", has_text="mm").first.wait_for()
+    with page.expect_response(re.compile("/drawings$")):
+        draw(screen, "EllipticalROI", 60, below=100)
+    page.focus("#findings")
+    page.keyboard.press("End")
+    with page.expect_response(re.compile("/report/links$")):
+        page.keyboard.press("Alt+l")
+    assert re.search(r"平均 -?\d+(?:\.\d)? HU,面积 \d+(?:\.\d)? mm²\(层面 2\)", page.input_value("#findings"))
+    with page.expect_response(re.compile("/key-images$")) as captured:
+        page.keyboard.press("Alt+k")
+    assert captured.value.status == 201
+    desk.take(screen, "measured-there")
+
+
+def test_a_report_on_the_web_leads_to_the_image(desk: Desk, world: World) -> None:
+    one, _two = two_exams(world)
+    page = desk.page
+    desk.read(one)
+    shown(page, one)
+    with page.expect_response(re.compile("/drawings$")):
+        draw(page, "Length")
+    with page.expect_response(re.compile("/report/links$")) as linked:
+        page.keyboard.press("Alt+l")
+    version = linked.value.json()["version_id"]
+    page.goto(f"{desk.address}/reports/{version}")
+    page.click("a[href*='/images/']")
+    shown(page, one)
+    page.frame_locator("#viewer").locator("svg.svg-layer text", has_text="mm").first.wait_for()
+    assert "王芳" in page.inner_text("#viewer-who")
+    desk.take(page, "report-image")

@@ -1,0 +1,1 @@
+"""Celery application, schedule, and one module per kind of background work."""
