@@ -65,6 +65,8 @@ class Habits:
     rival: float = 0.15
     void: float = 0.01
     lease_seconds: float = 6.0
+    first_crashes: bool = False
+    """Every reader's first reading ends in a crash, so that a small day has some whatever chance brings."""
 
 
 class Person:
@@ -117,6 +119,7 @@ class Reader(threading.Thread):
         self.person, self.ledger, self.habits, self.stop = person, ledger, habits, stop
         self.chance = random.Random(seed)
         self.reviews = reviews
+        self.fresh = True
         self.ghosts: list[tuple[float, str, str, int, str]] = []
         self.failure: BaseException | None = None
 
@@ -207,7 +210,8 @@ class Reader(threading.Thread):
             revision, text = saved["revision"], saved["findings"]
             self.person.call("heartbeat", "POST", f"/api/exams/{exam}/lease", json={"lease": lease})
         path = f"/api/exams/{exam}"
-        if self._happens(self.habits.crash):
+        first, self.fresh = self.fresh, False
+        if (first and self.habits.first_crashes) or self._happens(self.habits.crash):
             self._crash(exam, lease, revision, text)
         elif self._happens(self.habits.history):
             self.ledger.did("history asked")

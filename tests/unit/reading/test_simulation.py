@@ -52,7 +52,7 @@ def test_nothing_is_read_twice_lost_or_left(hub_env, monkeypatch: pytest.MonkeyP
     cheap_keys(monkeypatch)
     chance = random.Random(7)
     county = seed(8, 16, chance=chance)
-    habits = Habits(crash=0.1, history=0.1, retake=0.1, reject=0.1, double=0.4, lease_seconds=1)
+    habits = Habits(crash=0.1, history=0.1, retake=0.1, reject=0.1, double=0.4, lease_seconds=1, first_crashes=True)
     with serving(create_app()) as url, workers():
         ledger = play(url, county, habits, chance=chance, within=200)
     with database().writing() as session:
