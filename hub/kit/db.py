@@ -7,16 +7,18 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import DateTime, Engine, MetaData, String, create_engine, event
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.types import JSON, TypeDecorator
 
 from hub.kit.ids import new_id
 from hub.kit.settings import Settings, get_settings
+from hub.kit.writing_turn import WritingTurn
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -83,6 +85,7 @@ class _Connection(sqlite3.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+        self._turn: WritingTurn | None = None
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
         """A cursor, remembered as long as it lives."""
@@ -94,6 +97,40 @@ class _Connection(sqlite3.Connection):
         """Close what is still open."""
         for cursor in list(self._cursors):
             cursor.close()
+
+    def begin_writing(self, turn: WritingTurn) -> None:
+        """Begin a transaction that writes, when it is its turn."""
+        if turn.take():
+            self._turn = turn
+        try:
+            self.execute("BEGIN IMMEDIATE").close()
+        except BaseException:
+            self._end_turn()
+            raise
+
+    def commit(self) -> None:
+        """Commit, and let the next one write."""
+        super().commit()
+        self._end_turn()
+
+    def rollback(self) -> None:
+        """Roll back, and let the next one write."""
+        try:
+            super().rollback()
+        finally:
+            self._end_turn()
+
+    def close(self) -> None:
+        """Close; what was not committed is rolled back."""
+        try:
+            super().close()
+        finally:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.give()
 
 
 def make_engine(settings: Settings) -> Engine:
@@ -117,6 +154,7 @@ def make_engine(settings: Settings) -> Engine:
 
         return server
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    turn = _turn_of(settings)
     engine = create_engine(
         settings.database_url,
         connect_args={"timeout": 30, "check_same_thread": False, "factory": _Connection},
@@ -147,9 +185,20 @@ def make_engine(settings: Settings) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         mode = connection.get_execution_options().get("hub_begin", "IMMEDIATE")
-        connection.exec_driver_sql(f"BEGIN {mode}")
+        if mode == "IMMEDIATE" and turn is not None:
+            connection.connection.driver_connection.begin_writing(turn)
+        else:
+            connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+def _turn_of(settings: Settings) -> WritingTurn | None:
+    """The turn of a database that is a file; one in memory has no second writer."""
+    name = make_url(settings.database_url).database
+    if not name or name == ":memory:" or name.startswith("file:"):
+        return None
+    return WritingTurn(Path(f"{name}-turn"))
 
 
 class Database:

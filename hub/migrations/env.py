@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from alembic import context
 from sqlalchemy import Engine, text
 
 from hub.kit.db import Base, make_engine
 from hub.kit.settings import get_settings
+from hub.kit.writing_turn import WritingTurn
 from hub.migrations.models import load_all
 
 load_all()
 
 
 LOCK = 0x6875622D  # any number, the same for every hub
+PATIENCE = 3600.0
 
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[None]:
-    """Wait for another process that migrates. SQLite needs no more than its one writer."""
+    """Wait for another process that migrates: between two migrations it is not alone by its transactions."""
     if engine.dialect.name != "postgresql":
-        yield
+        turn = WritingTurn(Path(f"{engine.url.database}-migration"), patience=PATIENCE)
+        taken = turn.take()
+        try:
+            yield
+        finally:
+            if taken:
+                turn.give()
+            turn.close()
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
