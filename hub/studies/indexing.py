@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import bindparam, delete, insert, select, update
@@ -69,34 +70,20 @@ _STUDY = (
     .execution_options(populate_existing=True)
 )
 _SERIES = select(Series).where(Series.uid == bindparam("uid")).execution_options(populate_existing=True)
+INSERT_INSTANCE = insert(Instance.__table__)  # type: ignore[arg-type]
+INSERT_HEADER = insert(InstanceHeader.__table__)  # type: ignore[arg-type]
 
 
-def index_many(
-    session: Session,
-    actor: Actor,
-    files: Sequence[Prepared | Refusal],
-    *,
-    exam_id: str | None = None,
-    hint: str | None = None,
-) -> list[Outcome]:
-    """Write the rows of prepared files of one organisation; database only.
+class Indexing:
+    """One transaction of intake: rows touched so far, so that each study is locked and counted once.
 
     Args:
         session: The transaction; a lost race raises `IntegrityError` or `LostRace`, upon which the whole may be tried
             again.
         actor: Who sends.
-        files: As from `prepare`; refusals get their quarantine rows.
-        exam_id: The exam they are sent for.
-        hint: The character set that the organisation's devices are known to use.
-
-    Returns:
-        An outcome for each file, in order. An object whose outcome does not name it is the caller's to delete.
+        exam_id: The exam that the files are sent for.
+        hint: The character set that the sender's devices are known to use.
     """
-    return Indexing(session, actor, exam_id, hint).run(files)
-
-
-class Indexing:
-    """One transaction of intake: rows touched so far, so that each study is locked and counted once."""
 
     def __init__(self, session: Session, actor: Actor, exam_id: str | None, hint: str | None) -> None:
         self.session = session
@@ -115,7 +102,14 @@ class Indexing:
         self.hint: tuple[str, str] | None = None
 
     def run(self, files: Sequence[Prepared | Refusal]) -> list[Outcome]:
-        """Index all files and settle their studies."""
+        """Write the rows of prepared files of one organisation, and settle their studies; database only.
+
+        Args:
+            files: As from `Batch`; refusals get their quarantine rows.
+
+        Returns:
+            An outcome for each file, in order. An object whose outcome does not name it is the caller's to delete.
+        """
         prepared = [file for file in files if isinstance(file, Prepared)]
         wanted = [file.parsed.sop_instance_uid for file in prepared]
         for row in self.session.execute(_PRESENT, {"uids": sorted(set(wanted))}) if wanted else ():
@@ -130,8 +124,8 @@ class Indexing:
         self.session.flush()
         if self.rows:
             # By the tables themselves: the ORM's bulk insert costs as much again for each row.
-            self.session.execute(insert(Instance.__table__), self.rows)  # type: ignore[arg-type]
-            self.session.execute(insert(InstanceHeader.__table__), self.headers)  # type: ignore[arg-type]
+            self.session.execute(INSERT_INSTANCE, self.rows)
+            self.session.execute(INSERT_HEADER, self.headers)
         self._settle()
         return [outcomes[number] for number in range(len(files))]
 
@@ -325,7 +319,6 @@ class Indexing:
 
     def _new_instance(self, study: Study, series: Series, file: Prepared) -> Present:
         parsed, now = file.parsed, clock.now()
-        has_pixels = parsed.frames.kind != "none"
         of_hub = file.source == HUB_SOURCE
         instance = Present(
             new_id(),
@@ -336,32 +329,7 @@ class Indexing:
             parsed.dataset_sha256,
             of_hub,
         )
-        self.rows.append(
-            {
-                "id": instance.id,
-                "uid": instance.uid,
-                "series_id": series.id,
-                "study_id": study.id,
-                "org_id": study.org_id,
-                "sop_class": instance.sop_class,
-                "transfer_syntax": parsed.transfer_syntax_uid[:64],
-                "number": parsed.instance.number,
-                "rows": parsed.instance.rows,
-                "columns": parsed.instance.columns,
-                "frames": len(parsed.frames),
-                "has_pixels": has_pixels,
-                "object_key": file.object_key,
-                "object_offset": file.object_offset,
-                "size": file.size,
-                "dataset_offset": parsed.dataset_offset,
-                "file_sha256": parsed.file_sha256,
-                "dataset_sha256": parsed.dataset_sha256,
-                "frame_index": parsed.frames.to_bytes() if has_pixels else b"",
-                "notes": list(parsed.notes),
-                "made_by_hub": of_hub,
-                "created_at": now,
-            }
-        )
+        self.rows.append(instance_row(instance.id, file, series.id, study.id, study.org_id, now))
         self.headers.append({"instance_id": instance.id, "body": file.header})
         self.present[instance.uid] = instance
         series.instance_count += 1
@@ -377,10 +345,10 @@ class Indexing:
         if study.uid not in self.added:
             study.revision += 1
         self.added.setdefault(study.uid, []).append(parsed)
-        if file.source == HUB_SOURCE:
+        if of_hub:
             self.hub_made = True
-        elif parsed.charset_found and not parsed.text_flagged:
-            self.hint = (study.org_id, parsed.charset_found[:20])
+        elif said := hinted(parsed):
+            self.hint = (study.org_id, said)
         return instance
 
     def _settle(self) -> None:
@@ -412,7 +380,7 @@ class Indexing:
 
     def _attach(self, study: Study, parsed: list[ParsedInstance]) -> None:
         if study.uid not in self.fresh and linking.attach_more(
-            self.session, study, exam_id=self.exam_id, added=len(parsed)
+            self.session, study.id, exam_id=self.exam_id, added=len(parsed)
         ):
             return
         images = [one for one in parsed if one.frames.kind != "none"] or parsed
@@ -426,6 +394,43 @@ class Indexing:
             modality=images[0].series.modality,
             body_part=body_part_text(images[0]),
         )
+
+
+def instance_row(
+    instance_id: str, file: Prepared, series_id: str, study_id: str, org_id: str, now: datetime
+) -> dict[str, Any]:
+    """The values of a new instance's row."""
+    parsed = file.parsed
+    has_pixels = parsed.frames.kind != "none"
+    return {
+        "id": instance_id,
+        "uid": parsed.sop_instance_uid,
+        "series_id": series_id,
+        "study_id": study_id,
+        "org_id": org_id,
+        "sop_class": parsed.sop_class_uid,
+        "transfer_syntax": parsed.transfer_syntax_uid[:64],
+        "number": parsed.instance.number,
+        "rows": parsed.instance.rows,
+        "columns": parsed.instance.columns,
+        "frames": len(parsed.frames),
+        "has_pixels": has_pixels,
+        "object_key": file.object_key,
+        "object_offset": file.object_offset,
+        "size": file.size,
+        "dataset_offset": parsed.dataset_offset,
+        "file_sha256": parsed.file_sha256,
+        "dataset_sha256": parsed.dataset_sha256,
+        "frame_index": parsed.frames.to_bytes() if has_pixels else b"",
+        "notes": list(parsed.notes),
+        "made_by_hub": file.source == HUB_SOURCE,
+        "created_at": now,
+    }
+
+
+def hinted(parsed: ParsedInstance) -> str:
+    """The character set that a file shows its sender's devices to use; "" where it shows none."""
+    return parsed.charset_found[:20] if parsed.charset_found and not parsed.text_flagged else ""
 
 
 def _study_uid(file: Prepared | Refusal) -> str:

@@ -43,8 +43,8 @@ from hub.kit.logging import get_logger
 from hub.kit.objects import object_store
 from hub.kit.settings import get_settings
 from hub.sites.models import Organisation
-from hub.studies import quarantine, reasons, trash
-from hub.studies.indexing import PRESENT, LostRace, Present, damaged, header_patient, index_many, known, other_patient
+from hub.studies import appending, quarantine, reasons, trash
+from hub.studies.indexing import PRESENT, Indexing, LostRace, Present, damaged, header_patient, known, other_patient
 from hub.studies.models import ExamStudy, Instance, Series, Study
 from hub.studies.outcomes import BULK_PREFIX, HUB_SOURCE, NAMESPACE, PREVIEWS, Incoming, Outcome, Prepared, Refusal
 from hub.studies.sweeping import staging_folder as staging
@@ -59,13 +59,13 @@ __all__ = [
     "PREVIEWS",
     "Batch",
     "Incoming",
+    "Indexing",
     "LostRace",
     "Outcome",
     "Prepared",
     "Refusal",
     "charset_hint",
     "check_room",
-    "index_many",
     "ingest",
     "ingest_many",
     "limits",
@@ -263,6 +263,9 @@ class Batch:
         Raises:
             Unavailable: The database is out of reach, or too busy; all local files are untouched.
         """
+        quick = self._append()
+        if quick is not None:
+            return quick
         twice = self._sent_twice()
         for _attempt in range(_RETRIES):
             found = self._foresee()
@@ -298,6 +301,38 @@ class Batch:
             if file.move and isinstance(file.source, Path) and gone:
                 file.source.unlink(missing_ok=True)
         return [self._outcomes[number] for number in range(len(self._files))]
+
+    def _append(self) -> list[Outcome] | None:
+        """The short way, for more images of studies that this process has just indexed; None where it is not theirs."""
+        parsed = [one.parsed for one in self._seen if isinstance(one, _Readable)]
+        if (
+            self._exam_id is not None
+            or self._source == HUB_SOURCE
+            or len(parsed) != len(self._files)
+            or not all(isinstance(file.source, bytes) for file in self._files)
+            or not appending.fits(self._org_id, parsed, hint=self._hint)
+        ):
+            return None
+        packs = self._store(range(len(self._files)))
+        files = {number: file for pack in packs for number, file in pack.items()}
+        keys = [next(iter(pack.values())).object_key for pack in packs]
+        try:
+            if self._outcomes:
+                raise appending.NotAsRemembered
+            with database().writing() as session:
+                ready = [files[number] for number in range(len(self._files))]
+                return appending.append(session, self._actor, self._org_id, ready)
+        except (appending.NotAsRemembered, Conflict):
+            tidy(keys)
+        except DBAPIError as error:
+            # Whether it was committed nobody knows: what it may have come to name is left to the sweep.
+            if not _may_retry(error) and not isinstance(error, DataError):
+                raise
+        except BaseException:
+            tidy(keys)
+            raise
+        appending.forget(self._org_id, [one.study_instance_uid for one in parsed])
+        return None
 
     def _sent_twice(self) -> dict[int, int]:
         """Files that are the same as an earlier one: their fate is that one's."""
@@ -498,8 +533,10 @@ class Batch:
         for attempt in range(_RETRIES):
             try:
                 with database().writing() as session:
-                    decided = dict(zip(numbers, self._index(session, [ready[n] for n in numbers]), strict=True))
+                    indexing = Indexing(session, self._actor, self._exam_id, self._hint)
+                    decided = dict(zip(numbers, indexing.run([ready[n] for n in numbers]), strict=True))
                     _look_at_packs(packs, decided)
+                appending.remember(indexing)
                 return decided
             except (DBAPIError, Conflict, LostRace) as error:
                 if isinstance(error, DataError):
@@ -515,9 +552,6 @@ class Batch:
                     self._wake()
                 time.sleep(random.uniform(0.002, 0.02 * 2 ** min(attempt, 5)))  # noqa: S311 - only to part two writers
         raise AssertionError("unreachable")
-
-    def _index(self, session: Session, files: Sequence[Prepared | Refusal]) -> list[Outcome]:
-        return index_many(session, self._actor, files, exam_id=self._exam_id, hint=self._hint)
 
     def _singly(self, ready: Mapping[int, Prepared | Refusal], error: DBAPIError) -> dict[int, Outcome]:
         """One value that the database does not take must not stop the files beside it."""

@@ -286,14 +286,14 @@ _ONE_MORE = (
 )
 
 
-def attach_more(session: Session, study: Study, *, exam_id: str | None, added: int) -> bool:
+def attach_more(session: Session, study_id: str, *, exam_id: str | None, added: int) -> bool:
     """`attach` for images that change nothing but the count of the one exam that receives the study.
 
     Most files are neither an exam's first nor its last; they cost one statement.
 
     Args:
         session: The transaction.
-        study: The study, held.
+        study_id: The study, held.
         exam_id: The exam that the sender names.
         added: New instances in this transaction.
 
@@ -302,7 +302,7 @@ def attach_more(session: Session, study: Study, *, exam_id: str | None, added: i
     """
     if exam_id is not None or not added:
         return False
-    row = session.execute(_ONE_MORE, {"study": study.id, "more": added}).one_or_none()
+    row = session.execute(_ONE_MORE, {"study": study_id, "more": added}).one_or_none()
     if row is None:
         return False
     _settle_later(session, row.id, row.priority, at_once=False)

@@ -26,7 +26,7 @@ from hub.kit.settings import get_settings
 from hub.patients import service as patients
 from hub.patients.models import Patient
 from hub.sites.models import Organisation
-from hub.studies import indexing, intake, previews, quarantine
+from hub.studies import appending, indexing, intake, previews, quarantine
 from hub.studies.intake import Incoming, Outcome
 from hub.studies.models import ExamStudy, Instance, InstanceHeader, Quarantined, Series, Study
 from storage.errors import StorageFull, StorageUnavailable
@@ -193,6 +193,7 @@ def test_a_study_made_between_two_looks_is_no_conflict(world: World, monkeypatch
     study, series = new_uid(), new_uid()
     first, second = (dicom_file(study=study, series=series, number=number) for number in range(2))
     take(world, first)
+    appending.forget()
     real = indexing.Indexing._study
     looks: list[str] = []
 
@@ -247,7 +248,7 @@ def test_a_failed_commit_acknowledges_nothing_and_leaves_the_file(
     def broken(*_args: object, **_kw: object) -> None:
         raise RuntimeError("the database is gone")
 
-    monkeypatch.setattr(intake, "index_many", broken)
+    monkeypatch.setattr(intake.Indexing, "run", broken)
     with pytest.raises(RuntimeError):
         intake.ingest(world.actor("technologist"), path, org_id=world.orgs["C01"].id, source="web")
     assert path.exists()
@@ -406,7 +407,7 @@ def _killed_between(org_id: str, files: list[bytes]) -> None:
 
     reset_database()
     reset_object_store()
-    intake.index_many = lambda *_args, **_kw: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    intake.Indexing.run = lambda *_args, **_kw: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
     actor = Actor(kind="machine", id="k" * 26, org_id=org_id, scopes=frozenset({"stow"}))
     intake.ingest_many(actor, [Incoming(file) for file in files], org_id=org_id, source="stow")
 

@@ -100,7 +100,7 @@ def test_what_a_commit_without_an_answer_may_name_is_not_deleted(world: World, m
     def cut_off(*_args: object, **_kw: object) -> None:
         raise OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
 
-    monkeypatch.setattr(intake, "index_many", cut_off)
+    monkeypatch.setattr(intake.Indexing, "run", cut_off)
     with pytest.raises(OperationalError):
         take(world, dicom_file())
     assert len(objects()) == 1, "the sweep takes it, when no commit can be under way any more"
