@@ -15,10 +15,11 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 def new_key(namespace: str) -> str:
-    """Make a key that nobody has: `namespace/abc/<29 hex digits>`.
+    """Make a key that nobody has: `namespace/ab/<30 hex digits>`.
 
-    128 random bits, of which the first three hex digits are a folder: 4,096 folders keep each small at a hundred
-    million objects, and are few enough that a store soon has them all and need not make (and flush) new ones.
+    128 random bits, of which the first two hex digits are a folder: 256 folders hold tens of thousands each after
+    fifteen years of a county, and are few enough that a store soon has them all and need not make new ones, nor each
+    of its processes flush their names again.
 
     Args:
         namespace: What the object is for, e.g. `instances`; itself a valid key.
@@ -27,7 +28,7 @@ def new_key(namespace: str) -> str:
         InvalidKey: If the namespace is not a valid key.
     """
     token = secrets.token_hex(16)
-    return validate_key(f"{namespace}/{token[:3]}/{token[3:]}")
+    return validate_key(f"{namespace}/{token[:2]}/{token[2:]}")
 
 
 def validate_key(key: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from hub.cli.client import Client, Outgoing
 from hub.dicom.phantoms import PhantomPatient, generate
 from support.plain_files import PlainFiles
-from support.running import RunningHub
+from support.running import AS_SHIPPED, RunningHub
 from tests.benchmarks.rows import Row, text
 
 PLAIN = "PUT of the same files, fsynced"
@@ -74,7 +74,7 @@ def play(repeats: int) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder, ExitStack() as stack:
         hub = RunningHub(
             Path(folder) / "var",
-            environment={"quiet_period_seconds": 3, "dimse_port": 0, "web_processes": 2, "worker_nice": 5},
+            environment={"quiet_period_seconds": 3, "dimse_port": 0, "web_processes": 2, **AS_SHIPPED},
         )
         stack.callback(hub.stop)
         hub.start()

@@ -112,7 +112,7 @@ class HubSide:
 
     def __init__(self, folder: Path, *, minio: Path | None = None) -> None:
         # Only now: which stack it runs on is read from the environment when this module is imported.
-        from support.running import RunningHub, free_port
+        from support.running import AS_SHIPPED, RunningHub, free_port
 
         self.dimse: tuple[str, int] = ("127.0.0.1", free_port())
         self.minio = minio
@@ -121,7 +121,7 @@ class HubSide:
             environment={
                 "dimse_port": self.dimse[1],
                 "web_processes": 2,
-                "worker_nice": 5,
+                **AS_SHIPPED,
                 "quiet_period_seconds": 3,
                 "quarantine_max_mb": 512,
             },

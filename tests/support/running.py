@@ -22,8 +22,11 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from hub.cli.client import Client, Login
+from hub.kit.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+AS_SHIPPED: dict[str, Any] = {"worker_nice": Settings.model_fields["worker_nice"].default}
+"""Settings that hubs in tests have otherwise, for what measures."""
 SERVER = os.environ.get("HUB_TEST_STACK") == "server"
 
 
