@@ -6,7 +6,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from tests.benchmarks import loads
 from tests.benchmarks.rows import Row, Target, text
-from tests.benchmarks.sides import CALLING, LOGIN, HubSide, OrthancSide, Peaks, database_of_its_own, servers
+from tests.benchmarks.sides import CALLING, LOGIN, HubSide, OrthancSide, Peaks, Spent, database_of_its_own, servers
 
 PARTS = ("cstore", "stow", "frames", "rest", "metadata", "viewer", "qido", "memory", "million")
 """In this order: what fills the databases comes last."""
@@ -55,6 +55,7 @@ class Run:
     sizes: Sizes
     folder: Path
     images: list[Dataset]
+    services: Path | None = None
     sent: list[loads.Study] = field(default_factory=list)
     serial: int = 0
 
@@ -94,15 +95,18 @@ def stow(run: Run) -> Iterator[Row]:
     count = sum(len(one.sops) for one in batches[0])
     sizes = sum(one.body.stat().st_size for one in batches[0])
     taken: dict[str, int] = {}
+    spent = Spent(run.hub, run.services)
 
     def one(side: Any) -> float:
         batch = batches[taken.setdefault(side.name, 0)]
         taken[side.name] += 1
-        return count / loads.stow(side.dicomweb, side.headers, [study.body for study in batch], 4, run.folder)
+        with spent if side is run.hub else nullcontext():
+            return count / loads.stow(side.dicomweb, side.headers, [study.body for study in batch], 4, run.folder)
 
     hub, peer = run.in_turn(one)
     run.sent = run.sent or batches[0]
     note = f"{len(batches[0])} requests of {len(batches[0][0].sops)} instances, {sizes / count / 1e6:.2f} MB each"
+    note += f"; {spent.told(count * len(batches))}"
     yield Row("stow", "STOW, 4 clients", "instances/s", hub, peer, target=run.target("≥", 1.5, 1), note=note)
     if run.stack == "server":
         bare = [_bare_puts(run, batch) for batch in batches]
@@ -145,15 +149,25 @@ def cstore(run: Run) -> Iterator[Row]:
         batches = [run.studies("DIMSE", body=False) for _ in range(run.sizes.repeats)]
         count = sum(len(one.sops) for one in batches[0])
         taken: dict[str, int] = {}
+        spent = Spent(run.hub, run.services)
 
-        def one(side: Any, batches: Any = batches, taken: Any = taken, count: int = count, width: int = width) -> float:
+        def one(
+            side: Any,
+            batches: Any = batches,
+            taken: Any = taken,
+            count: int = count,
+            width: int = width,
+            spent: Spent = spent,
+        ) -> float:
             batch = batches[taken.setdefault(side.name, 0)]
             taken[side.name] += 1
-            return count / loads.cstore(side.dimse, side.aet, CALLING, [study.folder for study in batch], width)
+            with spent if side is run.hub else nullcontext():
+                return count / loads.cstore(side.dimse, side.aet, CALLING, [study.folder for study in batch], width)
 
         hub, peer = run.in_turn(one)
         name = f"C-STORE, {width} association{'s' * (width > 1)}"
-        yield Row("cstore", name, "instances/s", hub, peer, target=target)
+        note = spent.told(count * len(batches))
+        yield Row("cstore", name, "instances/s", hub, peer, target=target, note=note)
 
 
 def frames(run: Run) -> Iterator[Row]:
@@ -405,7 +419,8 @@ def play(
         hub.start()
         about["peer"] = peer.version()
         print(f"{about['peer']}; {about['images']}", flush=True)
-        run = Run(hub, peer, stack, sizes, folder, slices)
+        services = folder / "services" if stack == "server" else None
+        run = Run(hub, peer, stack, sizes, folder, slices, services)
         for part in [part for part in PARTS if part in parts]:
             try:
                 for row in LOADS[part](run):

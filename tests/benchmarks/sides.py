@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -330,3 +332,58 @@ class Peaks:
         for pid, size in self.most.items():
             kinds[self.names[pid]] = max(kinds.get(self.names[pid], 0), size / 1e6)
         return ", ".join(f"{kind} {size:.0f} MB" for kind, size in sorted(kinds.items(), key=lambda one: -one[1]))
+
+
+class Spent:
+    """Processor time of everything that works at a load: `with Spent(side, services) as spent: …; spent.told(count)`.
+
+    Args:
+        side: Whose processes.
+        services: Folder of the servers that it keeps its data in, if it has such.
+    """
+
+    def __init__(self, side: Any, services: Path | None = None) -> None:
+        self._side = side
+        self._services = services
+        self._before: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+
+    def __enter__(self) -> Spent:
+        self._before = self._now()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        after = self._now()
+        for kind, seconds in after.items():
+            self.seconds[kind] = self.seconds.get(kind, 0) + seconds - self._before.get(kind, 0)
+
+    def _now(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for pid, kind in {**self._side.processes(), **self._servers()}.items():
+            with contextlib.suppress(psutil.Error):
+                times = psutil.Process(pid).cpu_times()
+                found[kind] = found.get(kind, 0) + times.user + times.system
+        # Clients are children that have ended.
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found["client"] = ended.ru_utime + ended.ru_stime
+        return found
+
+    def _servers(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for file in self._services.glob("*.pid") if self._services else ():
+            with contextlib.suppress(psutil.Error, ValueError):
+                first = psutil.Process(int(file.read_text()))
+                found |= {one.pid: file.stem for one in (first, *first.children(recursive=True))}
+        return found
+
+    def told(self, count: int) -> str:
+        """Milliseconds for each of `count` instances by kind, and how many a second these leave the cores at most."""
+        each = {
+            kind: 1000 * seconds / count for kind, seconds in self.seconds.items() if seconds * 1000 / count >= 0.05
+        }
+        cores = os.cpu_count() or 1
+        parts = ", ".join(f"{kind} {ms:.1f}" for kind, ms in sorted(each.items(), key=lambda one: -one[1]))
+        return (
+            f"the hub's processor time an instance, ms: {parts}; "
+            f"{cores} cores that were never idle would end at {cores * 1000 / sum(each.values()):.0f} a second"
+        )
