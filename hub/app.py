@@ -27,6 +27,7 @@ from hub.reports.checks.routes import router as checks_routes
 from hub.reports.critical.routes import router as critical_routes
 from hub.reports.drawings.routes import router as drawings_routes
 from hub.reports.passage_routes import router as passage_routes
+from hub.reports.queue_routes import router as next_routes
 from hub.reports.recognition.routes import router as recognition_routes
 from hub.reports.review.routes import router as review_routes
 from hub.reports.routes import router as reports_routes
@@ -89,6 +90,7 @@ ROUTERS = (
     exams_routes,
     studies_routes,
     reading_routes,
+    next_routes,
     routing_routes,
     conversation_routes,
     passage_routes,

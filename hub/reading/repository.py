@@ -134,7 +134,8 @@ def late_after_signing(session: Session, actor: Actor, *, limit: int = 100) -> l
     )
 
 
-def _conditions(actor: Actor, filters: QueueFilters) -> list[ColumnElement[bool]]:
+def conditions(actor: Actor, filters: QueueFilters) -> list[ColumnElement[bool]]:
+    """What `filters` ask of an exam, but for its state and hospital."""
     found: list[ColumnElement[bool]] = []
     if filters.clinic_id:
         found.append(Exam.org_id == filters.clinic_id)
@@ -192,7 +193,7 @@ def _ordered_ids(
     session: Session,
     orgs: Sequence[str | None],
     filters: QueueFilters,
-    conditions: Sequence[ColumnElement[bool]],
+    asked: Sequence[ColumnElement[bool]],
     key: QueueKey | None,
     limit: int,
     *,
@@ -215,7 +216,7 @@ def _ordered_ids(
                 for bounds, order in _branches(tier, now, key):
                     part = (
                         select(Exam.due_at, Exam.id)
-                        .where(Exam.state == state.value, routed, *bounds, *conditions)
+                        .where(Exam.state == state.value, routed, *bounds, *asked)
                         .order_by(*order)
                         .limit(limit)
                         .subquery()
@@ -235,9 +236,9 @@ def page(
     session: Session, actor: Actor, filters: QueueFilters, *, after: str = "", limit: int = 60, counts: bool = True
 ) -> QueuePage:
     """One page of the queue in its stable order: emergencies, overdue, urgent, routine; each by nearest limit."""
-    conditions = _conditions(actor, filters)
+    asked = conditions(actor, filters)
     key = QueueKey.decode(after) if after else None
-    keys = _ordered_ids(session, reading_orgs(session, actor, filters.hospital), filters, conditions, key, limit + 1)
+    keys = _ordered_ids(session, reading_orgs(session, actor, filters.hospital), filters, asked, key, limit + 1)
     more = len(keys) > limit
     keys = keys[:limit]
     ids = [row for _tier, _due, row in keys]
@@ -275,10 +276,10 @@ def candidates(
         pool_last: His hospital has had its share of the shared pool: what is neither an emergency nor overdue there
             comes after all that is his hospital's own.
     """
-    conditions = _conditions(actor, filters)
-    conditions.append(or_(Exam.state != State.REJECTED.value, Exam.author_id == actor.id))
+    asked = conditions(actor, filters)
+    asked.append(or_(Exam.state != State.REJECTED.value, Exam.author_id == actor.id))
     if modalities:
-        conditions.append(or_(Exam.modality.in_(modalities), Exam.state == State.REJECTED.value))
+        asked.append(or_(Exam.modality.in_(modalities), Exam.state == State.REJECTED.value))
     orgs = reading_orgs(session, actor, filters.hospital)
     rounds: list[tuple[list[str | None], tuple[Tier, ...]]] = [(orgs, tuple(Tier))]
     if pool_last and None in orgs:
@@ -288,7 +289,7 @@ def candidates(
     for hospitals, tiers in rounds:
         key: QueueKey | None = None
         for _number in range(_MOST_BATCHES):
-            keys = _ordered_ids(session, hospitals, filters, conditions, key, _BATCH, tiers=tiers)
+            keys = _ordered_ids(session, hospitals, filters, asked, key, _BATCH, tiers=tiers)
             ids = [row for _tier, _due, row in keys]
             loaded = {exam.id: exam for exam in session.scalars(select(Exam).where(Exam.id.in_(ids)))} if ids else {}
             yield from (loaded[row] for row in ids if row in loaded)

@@ -14,13 +14,11 @@ from hub.kit.i18n import LOCALE_COOKIE, pick_locale
 from hub.reading import service
 from hub.reading.repository import QueueFilters
 from hub.reading.schemas import (
-    AheadAnswer,
     HeartbeatBody,
     LeaseAnswer,
     LeaseBody,
     LeaseStatusAnswer,
     NextAnswer,
-    NextBody,
     QueueAnswer,
     StateAnswer,
     TakeOverBody,
@@ -28,7 +26,6 @@ from hub.reading.schemas import (
     row_of,
     status_of,
 )
-from hub.studies import repository as studies
 
 router = APIRouter(prefix="/api", tags=["reading"])
 
@@ -71,36 +68,6 @@ def get_queue(
         counts=found.counts,
         now=clock.now(),
     )
-
-
-def _filters(body: NextBody) -> QueueFilters:
-    return QueueFilters(
-        states=tuple(body.state),
-        clinic_id=body.clinic,
-        modality=body.modality,
-        priority=body.priority,
-        text=body.q,
-        mine=body.mine,
-        overdue=body.overdue,
-    )
-
-
-@router.post("/queue/next", summary="Take the most urgent exam that I may read")
-def take_next(body: NextBody, session: WriteDb, actor: Reader) -> NextAnswer:
-    """Claims it; `next` is null where nothing waits."""
-    lease = service.next_for(session, actor, _filters(body), without=body.without, review=body.review)
-    return NextAnswer(next=lease_of(lease) if lease else None)
-
-
-@router.post("/queue/ahead", summary="The exam that would be next, without taking it")
-def ahead(
-    body: NextBody, session: ReadDb, actor: Annotated[Actor, require("report.write", passive=True)]
-) -> AheadAnswer:
-    """Asked by the reading page itself, which fetches its images while the doctor writes; keeps no session awake."""
-    exam = service.upcoming(session, actor, _filters(body), without=body.without, review=body.review)
-    if exam is None:
-        return AheadAnswer()
-    return AheadAnswer(exam_id=exam.id, studies=[study.uid for study in studies.of_exam(session, exam.id)])
 
 
 @router.post("/exams/{exam_id}/claim", summary="Take an exam for reading or review")

@@ -82,8 +82,8 @@ class LeaseAnswer(BaseModel):
     """A lease just taken; its token goes with every write."""
 
     exam_id: str
-    lease: str
-    until: datetime
+    lease: str = Field(description="Empty for an addendum or correction, which is written without one.")
+    until: datetime | None
     state: State
 
 

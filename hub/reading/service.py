@@ -22,7 +22,7 @@ from hub.exams import service as exams
 from hub.exams.models import Exam
 from hub.exams.repository import lock, visible_to
 from hub.exams.service import NO_LEASE, lease_values
-from hub.exams.states import Event, State
+from hub.exams.states import QUEUE_STATES, Event, State
 from hub.kit import clock
 from hub.kit.actor import SYSTEM, Actor
 from hub.kit.errors import Conflict, Forbidden, HubError, Invalid, NotFound
@@ -51,11 +51,14 @@ MAX_REASON = 400
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A hold on an exam: its token goes to the holder's page only."""
+    """A hold on an exam: its token goes to the holder's page only.
+
+    An addendum or correction is written without one: its exam comes with an empty token and no end.
+    """
 
     exam: Exam
     token: str
-    until: datetime
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,11 +314,13 @@ def next_for(
     *,
     without: str = "",
     review: bool | None = None,
+    returned: Sequence[Exam] = (),
 ) -> Lease | None:
     """Claim the most urgent exam that `actor` may take; None where nothing waits for him.
 
-    In the queue's order; of exams that his skills do not cover none is offered. While his hospital has taken more than
-    its part of the shared pool, what is neither an emergency nor overdue there comes after the hospital's own.
+    What came back to him is offered first, behind emergencies only. All else in the queue's order; of exams that his
+    skills do not cover none is offered. While his hospital has taken more than its part of the shared pool, what is
+    neither an emergency nor overdue there comes after the hospital's own.
 
     Args:
         session: The transaction.
@@ -323,9 +328,14 @@ def next_for(
         filters: Those of his queue page.
         without: An exam that he has just given back.
         review: True: only reports to review; False: only exams to read; None: both.
+        returned: Exams whose text waits for him, in the order in which he is to have them; those outside the queue
+            (an addendum or correction of his) come without a lease.
     """
     passed: list[str] = []
-    for exam in _suitable(session, actor, filters or QueueFilters(), without, review):
+    drafts = {exam.id for exam in returned if State(exam.state) not in QUEUE_STATES}
+    for exam in _suitable(session, actor, filters or QueueFilters(), without, review, returned):
+        if exam.id in drafts:
+            return Lease(exam, "", None)
         if not may_claim(exam, actor):
             continue
         if not repository.is_free_now(session, exam):
@@ -347,6 +357,7 @@ def upcoming(
     *,
     without: str = "",
     review: bool | None = None,
+    returned: Sequence[Exam] = (),
 ) -> Exam | None:
     """The exam that `next_for` would claim now, left where it is: its images may be fetched ahead.
 
@@ -356,15 +367,21 @@ def upcoming(
         filters: Those of his queue page.
         without: The exam on his page.
         review: As for `next_for`.
+        returned: As for `next_for`.
     """
-    for exam in _suitable(session, actor, filters or QueueFilters(), without, review):
-        if may_claim(exam, actor):
+    for exam in _suitable(session, actor, filters or QueueFilters(), without, review, returned):
+        if State(exam.state) not in QUEUE_STATES or may_claim(exam, actor):
             return exam
     return None
 
 
 def _suitable(
-    session: Session, actor: Actor, chosen: QueueFilters, without: str, review: bool | None
+    session: Session,
+    actor: Actor,
+    chosen: QueueFilters,
+    without: str,
+    review: bool | None,
+    returned: Sequence[Exam],
 ) -> Iterator[Exam]:
     wanted: list[State] = []
     if review is not True:
@@ -386,10 +403,11 @@ def _suitable(
         modalities=skill_words.modalities(skills),
         pool_last=routing.over_pool_share(session, actor.org_id),
     )
-    for exam in _came_back(session, actor, search, found):
+    own = {exam.id for exam in returned}
+    for exam in _came_back(session, actor, search, found, returned):
         if exam.id == without or exam.id in not_mine:
             continue
-        mine = exam.state == State.REJECTED
+        mine = exam.state == State.REJECTED or exam.id in own
         if not mine and not skill_words.covers(skills, exam.modality, exam.body_parts):
             continue
         if exam.reading_org_id is None and not routing.is_offered(session, exam, code):
@@ -397,20 +415,27 @@ def _suitable(
         yield exam
 
 
-def _came_back(session: Session, actor: Actor, search: QueueFilters, found: Iterator[Exam]) -> Iterator[Exam]:
-    """`found` with what the clinic answered to `actor` before it, behind emergencies only."""
-    back = kept.first_for(session, actor)
-    if not back or search != QueueFilters(states=search.states):
-        yield from found
-        return
-    first = session.scalars(select(Exam).where(Exam.id.in_(back), Exam.state.in_(search.states))).unique().all()
-    given = {exam.id for exam in first}
-    pending = list(first)
+def _came_back(
+    session: Session, actor: Actor, search: QueueFilters, found: Iterator[Exam], returned: Sequence[Exam]
+) -> Iterator[Exam]:
+    """`found` with what came back to `actor` before it: emergencies first of all, the rest behind those of others.
+
+    His own text comes before what the clinic answered him.
+    """
+    back = kept.first_for(session, actor) if search == QueueFilters(states=search.states) else []
+    answered = (
+        session.scalars(select(Exam).where(Exam.id.in_(back), Exam.state.in_(search.states))).unique().all()
+        if back
+        else ()
+    )
+    first = {exam.id: exam for exam in (*returned, *answered)}
+    yield from (exam for exam in first.values() if exam.priority == "emergency")
+    pending = [exam for exam in first.values() if exam.priority != "emergency"]
     for exam in found:
         if pending and exam.priority != "emergency":
             yield from pending
             pending = []
-        if exam.id not in given:
+        if exam.id not in first:
             yield exam
     yield from pending
 
