@@ -19,6 +19,9 @@ from hub.reading.routing.skills import covers
 
 Skills = tuple[str, ...]
 
+RETAKE = "retake_asked"
+"""Stands for the rule of a retake; no key of a county's rule has an underscore."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -40,6 +43,7 @@ class Facts:
         counts: Exams that a rule gave to a hospital within the plan's window: (rule, hospital) → number.
         tried: Hospitals that were asked and did not answer.
         settled: The hospital where the exam was routed before, which keeps it while it can read it.
+        retake_by: Code of the hospital that asked for the images again; empty: it is no retake.
     """
 
     plan: Plan
@@ -57,6 +61,7 @@ class Facts:
     counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     tried: tuple[str, ...] = ()
     settled: str | None = None
+    retake_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Decision:
     Attributes:
         hospital: Code; None is the shared pool.
         why: In the order of thought; the last line names the result.
-        rule: Key of the rule, or `emergency`, `agreement`, `pool`.
+        rule: Key of the rule, or `emergency`, `agreement`, `pool`, or RETAKE.
         answer_minutes: After so long without an answer the next is asked; 0: never.
         offered: Codes of the hospitals to whom an emergency in the pool is offered, all with somebody on duty.
     """
@@ -82,6 +87,8 @@ def decide(facts: Facts) -> Decision:
     """Where the exam goes now."""
     why: list[Message] = []
     usual = facts.plan.answer_minutes.get(facts.priority, 0)
+    if facts.retake_by and (found := _retake(facts, why, usual)) is not None:
+        return found
     if facts.priority == "emergency" and facts.plan.emergency_to_all:
         found = _emergency(facts, why, usual)
         if found is not None:
@@ -112,8 +119,42 @@ def decide(facts: Facts) -> Decision:
     return Decision(None, tuple(why), "pool", 0)
 
 
+def _retake(facts: Facts, why: list[Message], minutes: int) -> Decision | None:
+    """Who asked for the images again knows what he looks for: it is his hospital's, while it can and may read it."""
+    code = facts.retake_by
+    why.append(_("这是重拍检查,由{hospital}要求重拍").format(hospital=code))
+    refusal = _unable(code, facts)
+    if refusal is None and not _covered(code, facts):
+        refusal = _("{hospital}已不在阅片协议和规则之内").format(hospital=code)
+    to_all = facts.priority == "emergency" and facts.plan.emergency_to_all
+    if refusal is None and to_all and not facts.duty.get(code) and _manned(facts):
+        refusal = _("{hospital}没有排值班表,急诊不等").format(hospital=code)
+    if refusal is None:
+        why.append(_goes(code))
+        return Decision(code, tuple(why), RETAKE, minutes)
+    why.append(refusal)
+    why.append(_("要求重拍的{hospital}接不了,按规则和协议").format(hospital=code))
+    return None
+
+
+def _covered(code: str, facts: Facts) -> bool:
+    """Whether a hospital may still be given the clinic's exams: agreement, rule, shared pool, or emergencies to all."""
+    return (
+        not facts.agreements
+        or code in facts.agreements
+        or (facts.priority == "emergency" and facts.plan.emergency_to_all)
+        or any(
+            rule.active
+            and not rule.agreed_only
+            and fits(rule, facts)
+            and any(target.hospital == code for target in rule.targets)
+            for rule in facts.plan.rules
+        )
+    )
+
+
 def _emergency(facts: Facts, why: list[Message], minutes: int) -> Decision | None:
-    manned = [code for code in sorted(facts.duty) if code in facts.hospitals and facts.duty[code]]
+    manned = _manned(facts)
     if not manned:
         why.append(_("急诊发给所有值班医院,但值班表上现在没有人,按规则和协议"))
         return None
@@ -130,6 +171,11 @@ def _emergency(facts: Facts, why: list[Message], minutes: int) -> Decision | Non
         why.append(_("已等过 {hospitals},无人应答").format(hospitals="、".join(facts.tried)))
     why.append(_("急诊同时发给 {hospitals},先接先得").format(hospitals="、".join(able)))
     return Decision(None, tuple(why), "emergency", 0 if facts.tried else minutes, tuple(able))
+
+
+def _manned(facts: Facts) -> list[str]:
+    """Codes of the hospitals with somebody on duty now."""
+    return [code for code in sorted(facts.duty) if code in facts.hospitals and facts.duty[code]]
 
 
 def fits(rule: Rule, facts: Facts) -> bool:

@@ -67,10 +67,10 @@ class ExamRoute(Base):
     """Where an exam was routed and why.
 
     `hospital_id`: None is the shared pool. `rule`: key of the rule, or `emergency`, `agreement`, `pool`, `balance`,
-    `hand`. `asked` is the state of the exam that was decided about: asked again for the same, nothing is done.
-    `tried`: codes of hospitals that did not answer. `answer_by`: when the next one is asked; None: no timer, or
-    somebody took it. `taken_by`: the hospital of who claimed it last. `kept_by`: the hospital that has a draft of its
-    report; such an exam is moved by nobody.
+    `hand`, `retake_asked`. `asked` is the state of the exam that was decided about: asked again for the same, nothing
+    is done. `tried`: codes of hospitals that did not answer. `answer_by`: when the next one is asked; None: no timer,
+    or somebody took it. `taken_by`: the hospital of who claimed it last. `kept_by`: the hospital that has a draft of
+    its report; such an exam is moved by nobody.
     """
 
     __tablename__ = "exam_route"

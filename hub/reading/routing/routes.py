@@ -120,9 +120,13 @@ def dry_run(body: DryRunBody, request: Request, session: ReadDb, actor: Keeper) 
 
 def _typed(session: ReadDb, body: DryRunBody) -> service.Asked:
     fields: dict[str, Message | str] = {}
-    kind = session.scalar(select(Organisation.kind).where(Organisation.code == body.clinic.strip().upper()))
-    if kind != "clinic":
+    clinic, retake_by = body.clinic.strip().upper(), body.retake_by.strip().upper()
+    named = select(Organisation.code, Organisation.kind).where(Organisation.code.in_((clinic, retake_by)))
+    kinds = {row.code: row.kind for row in session.execute(named)}
+    if kinds.get(clinic) != "clinic":
         fields["clinic"] = _("请选择申请机构")
+    if retake_by and kinds.get(retake_by) not in service.READS:
+        fields["retake_by"] = _("没有找到这家阅片医院")
     if body.modality not in MODALITIES:
         fields["modality"] = _("请选择检查类型")
     if any(part not in BODY_PARTS for part in body.body_parts):
@@ -133,9 +137,7 @@ def _typed(session: ReadDb, body: DryRunBody) -> service.Asked:
         fields["encounter"] = _("没有这种就诊类型")
     if fields:
         raise Invalid(fields=fields)
-    return service.Asked(
-        body.clinic.strip().upper(), body.modality, tuple(body.body_parts), body.priority, body.encounter
-    )
+    return service.Asked(clinic, body.modality, tuple(body.body_parts), body.priority, body.encounter, retake_by)
 
 
 @router.get("/exams/{exam_id}/route", summary="Where an exam was routed, and why")

@@ -54,6 +54,7 @@ class DryRunBody(BaseModel):
     priority: str = Field("routine", max_length=10)
     encounter: str = Field("outpatient", max_length=12)
     at: str = Field("", max_length=20, description="`2026-03-02 21:00` in the county's zone; empty: now.")
+    retake_by: str = Field("", max_length=20, description="Hospital that asked for it as a retake; empty: it is none.")
     plan: dict[str, Any] | None = None
 
 

@@ -40,13 +40,14 @@ READS = (OrgKind.HOSPITAL.value, OrgKind.TERTIARY.value)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An exam as far as rules speak of it."""
+    """An exam as far as routing asks of it. `retake_by`: code of the hospital that asked for it as a retake."""
 
     clinic: str
     modality: str
     body_parts: tuple[str, ...]
     priority: str
     encounter: str
+    retake_by: str = ""
 
 
 # --- the plan -----------------------------------------------------------------------------------------------------
@@ -131,8 +132,15 @@ def save(session: Session, actor: Actor, body: Mapping[str, Any], *, based_on: i
 
 
 def asked_of(session: Session, exam: Exam) -> Asked:
-    """What rules may ask of an exam."""
-    return Asked(exam.org.code, exam.modality, tuple(exam.body_parts), exam.priority, exam.encounter)
+    """What routing asks of an exam."""
+    by = None
+    if exam.retake_of_id is not None:
+        by = session.scalar(
+            select(Organisation.code)
+            .join(Exam, Exam.reading_org_id == Organisation.id)
+            .where(Exam.id == exam.retake_of_id)
+        )
+    return Asked(exam.org.code, exam.modality, tuple(exam.body_parts), exam.priority, exam.encounter, by or "")
 
 
 def facts(
@@ -180,6 +188,7 @@ def facts(
         counts=shares(session, plan, without=without),
         tried=tried,
         settled=settled,
+        retake_by=asked.retake_by,
     )
 
 

@@ -213,6 +213,64 @@ def test_an_emergency_with_nobody_on_duty_follows_rules_and_agreements():
     assert decide(facts(plan=off, priority="emergency", duty={"H01": ((),)})).rule == "one"
 
 
+def test_a_retake_goes_to_the_hospital_that_asked_for_it():
+    asked = facts(rule("all", "H03"), retake_by="H02")
+    found = decide(asked)
+    assert (found.hospital, found.rule) == ("H02", "retake_asked")
+    assert "重拍" in said(found)
+    # Its load does not send it elsewhere, and it is asked on like anything else.
+    shared = facts(rule("share", "H01", "H02"), counts={("share", "H02"): 900}, retake_by="H02", priority="urgent")
+    assert (decide(shared).hospital, decide(shared).answer_minutes) == ("H02", 30)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"rota": frozenset({"H02"})}, "无人值班"),
+        ({"rota": frozenset({"H02"}), "duty": {"H02": NOBODY_SKILLED}}, "没有登记这类检查的阅片能力"),
+        ({"hospitals": frozenset({"H01", "H03"})}, "已停用或不阅片"),
+        ({"tried": ("H02",)}, "无人应答"),
+        ({"agreements": ("H01",)}, "已不在阅片协议"),
+    ],
+)
+def test_a_retake_falls_back_on_rules_and_agreements_with_the_reason(more, why):
+    found = decide(facts(retake_by="H02", **more))
+    assert (found.hospital, found.rule) == ("H01", "agreement")
+    assert why in said(found)
+    assert "按规则和协议" in said(found)
+    ruled = decide(facts(rule("all", "H03"), retake_by="H02", **more))
+    assert (ruled.hospital, ruled.rule) == ("H03", "all")
+    assert why in said(ruled)
+
+
+def test_what_a_retakes_hospital_may_read_is_what_it_would_be_given():
+    """An agreement, a rule that names it without one, the shared pool, and emergencies that go to all."""
+    asked = facts(retake_by="H03")
+    assert decide(asked).rule == "agreement"
+    assert decide(replace(asked, plan=Plan(rules=(rule("one", "H03", "H01"),)))).hospital == "H03"
+    closed = Plan(rules=(rule("one", "H03", agreed_only=True), rule("off", "H03", active=False)))
+    assert decide(replace(asked, plan=closed)).hospital == "H01"
+    assert decide(replace(asked, agreements=())).hospital == "H03"
+    manned = replace(asked, priority="emergency", rota=HOSPITALS, duty={"H01": ((),), "H03": ((),)})
+    assert decide(manned).hospital == "H03"
+    assert decide(replace(manned, plan=Plan(emergency_to_all=False))).hospital == "H01"
+
+
+def test_an_emergency_retake_goes_to_all_where_its_hospital_does_not_answer():
+    asked = facts(priority="emergency", rota=HOSPITALS, duty={"H01": ((),), "H02": ((),)}, retake_by="H02")
+    assert (decide(asked).hospital, decide(asked).answer_minutes) == ("H02", 10)
+    again = decide(replace(asked, tried=("H02",)))
+    assert (again.hospital, again.rule, again.offered) == (None, "emergency", ("H01", "H02"))
+    nobody = decide(replace(asked, duty={"H01": ((),)}))
+    assert (nobody.hospital, nobody.rule) == ("H01", "emergency")
+    assert "无人值班" in said(nobody)
+    # A hospital without a rota may be asleep, while somebody elsewhere is known to be there.
+    unknown = decide(replace(asked, rota=frozenset({"H01"}), duty={"H01": ((),)}))
+    assert (unknown.hospital, unknown.rule) == ("H01", "emergency")
+    assert "没有排值班表" in said(unknown)
+    assert decide(replace(asked, rota=frozenset(), duty={})).hospital == "H02"
+
+
 def test_answering_times_are_the_rules_or_the_plans():
     assert decide(facts(rule("one", answer_minutes=7))).answer_minutes == 7
     assert decide(facts(rule("one"), priority="urgent")).answer_minutes == 30
@@ -266,6 +324,7 @@ def any_facts(draw):
         counts=draw(st.dictionaries(st.tuples(st.sampled_from("abcd"), CODES), st.integers(0, 99), max_size=8)),
         tried=draw(st.lists(CODES, max_size=3, unique=True).map(tuple)),
         settled=draw(st.none() | CODES),
+        retake_by=draw(st.just("") | CODES),
     )
 
 

@@ -476,6 +476,71 @@ def test_the_dry_run_says_where_and_why_and_changes_nothing(world):
     assert office.post("/api/routing/dry-run", json={**body, "at": "gestern"}).status_code == 422
 
 
+def retake_of(world, exam_id):
+    """The clinic's retake of an exam that its reader has sent back; it has its images and waits."""
+    reader, clinic = world.client("reporter"), world.client("technologist")
+    lease = claim(reader, exam_id)
+    ok(reader.post(f"/api/exams/{exam_id}/request-retake", json={"lease": lease, "reasons": ["motion"], "reason": ""}))
+    made = ok(clinic.post(f"/api/exams/{exam_id}/retake"), 201)
+    with database().writing() as session:
+        session.get_one(Exam, made["exam_id"]).state = State.TO_READ.value
+    return made
+
+
+def test_a_retake_goes_where_it_was_asked_for_whatever_the_rules_say_of_others(world):
+    original = make_exam(world)
+    save_plan(world, rule("all", "H02"))
+    made = retake_of(world, original)
+    director, office = world.client("director"), world.client("administrator")
+    tried = ok(director.post("/api/routing/dry-run", json={"accession": made["accession"]}))
+    assert (tried["hospital"], tried["rule"]) == ("H01", "retake_asked")
+    assert tried["why"] == ["这是重拍检查,由县人民医院要求重拍", "因此到县人民医院"]
+    route(made["exam_id"])
+    assert where(world, made["exam_id"]) == "H01"
+    assert ok(world.client("reporter").get(f"/api/exams/{made['exam_id']}/route"))["why"] == tried["why"]
+    assert route(make_exam(world)).hospital == "H02"
+    # The office knows no exam: it tries the same with the hospital named.
+    body = {"clinic": "C01", "modality": "CT"}
+    assert ok(office.post("/api/routing/dry-run", json=body))["hospital"] == "H02"
+    assert ok(office.post("/api/routing/dry-run", json={**body, "retake_by": "h01"}))["why"] == tried["why"]
+    wrong = office.post("/api/routing/dry-run", json={**body, "retake_by": "C02"})
+    assert (wrong.status_code, list(wrong.json()["fields"])) == (422, ["retake_by"])
+    office.cookies.set("hub_locale", "en")
+    page = office.get("/admin/routing").text
+    assert "Retake asked for by" in page and 'value="H02"' in page
+
+
+def test_a_retake_whose_hospital_has_nobody_there_goes_by_the_rules_and_says_why(world):
+    save_plan(world, rule("all", "H02"))
+    made = retake_of(world, make_exam(world))
+    on_duty(world, "reporter", begin=4)
+    found = route(made["exam_id"])
+    assert where(world, made["exam_id"]) == "H02"
+    why = " ".join(str(one) for one in found.why)
+    assert "H01现在无人值班" in why and "要求重拍的H01接不了" in why
+
+
+def test_a_retake_without_agreement_goes_to_who_has_one(world):
+    made = retake_of(world, make_exam(world))
+    with database().writing() as session:
+        agreement = session.scalars(select(Agreement).where(Agreement.clinic_id == world.orgs["C01"].id)).one()
+        agreement.hospital_id = world.orgs["H02"].id
+    found = route(made["exam_id"])
+    assert where(world, made["exam_id"]) == "H02"
+    assert "不在阅片协议" in " ".join(str(one) for one in found.why)
+
+
+def test_a_retake_that_its_hospital_does_not_answer_is_asked_on(world):
+    save_plan(world, rule("all", "H02"), answer_minutes={"routine": 30})
+    made = retake_of(world, make_exam(world))
+    route(made["exam_id"])
+    later(31)
+    with database().writing() as session:
+        found = service.ask_next(session, made["exam_id"])
+    assert where(world, made["exam_id"]) == "H02"
+    assert "H01已被询问,无人应答" in [str(one) for one in found.why]
+
+
 def test_pages_show_rules_rota_and_board(world):
     save_plan(world, rule("night", "H02"))
     on_duty(world, "reporter")

@@ -366,6 +366,7 @@ dryForm.addEventListener("submit", async (event) => {
     priority: values.priority,
     encounter: values.encounter,
     at: values.at,
+    retake_by: values.retake_by,
     plan: plan(),
   };
   const result = document.getElementById("dry-result");
