@@ -17,5 +17,5 @@ ROUTES = {
     ("GET", "/viewer/session"): QUEUE,
     ("GET", "/reports/{version_id}/images/{link_id}"): REPORTS,
     ("GET", "/api/exams/{exam_id}/drawings"): QUEUE,
-    ("PUT", "/api/exams/{exam_id}/drawings"): READERS,
+    ("PATCH", "/api/exams/{exam_id}/drawings"): READERS,
 }

@@ -99,6 +99,65 @@ def drawn(page: Any) -> list[str]:
     return [str(one) for one in lines.all_inner_texts()]
 
 
+def two_windows(desk: Desk, exam: Any) -> tuple[Any, Any]:
+    """The same report in two windows of its reader."""
+    desk.read(exam)
+    shown(desk.page, exam)
+    other = desk.context.new_page()
+    other.goto(f"{desk.address}/read/{exam.exam_id}")
+    other.wait_for_selector("#report-form")
+    shown(other, exam)
+    return desk.page, other
+
+
+def drawing_in(page: Any, tool: str, **more: int) -> Any:
+    """Draw; what the hub answers."""
+    with page.expect_response(re.compile("/drawings$")) as kept:
+        draw(page, tool, **more)
+    assert kept.value.status == 200
+    return kept.value.json()
+
+
+def test_two_windows_of_one_report_show_each_others_drawings(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one, _two = two_exams(world)
+    with at_desk(world, monkeypatch, tmp_path, live=True) as desk:
+        page, other = two_windows(desk, one)
+        assert drawing_in(page, "Length")["revision"] == 1
+        other.frame_locator("#viewer").locator("svg.svg-layer text").first.wait_for(timeout=30_000)
+        answer = drawing_in(other, "Bidirectional", below=80)
+        assert (len(answer["drawings"]), answer["conflicts"]) == (2, [])
+        page.frame_locator("#viewer").locator("svg.svg-layer text").nth(1).wait_for(timeout=30_000)
+        other.wait_for_timeout(2500)
+        desk.take(page, "both-windows")
+        found = page.request.get(f"{desk.address}/api/exams/{one.exam_id}/drawings").json()
+        assert len(found["drawings"]) == 2
+        assert found["revision"] == 2, "what a window is shown is not sent back as changed"
+
+
+def test_two_windows_that_do_not_hear_of_each_other_lose_no_drawing(desk: Desk, world: World) -> None:
+    one, _two = two_exams(world)
+    page, other = two_windows(desk, one)
+    drawing_in(page, "Length")
+    assert drawn(other) == []
+    answer = drawing_in(other, "Bidirectional", below=80)
+    assert (len(answer["drawings"]), answer["conflicts"]) == (2, [])
+    other.frame_locator("#viewer").locator("svg.svg-layer text").nth(1).wait_for(timeout=30_000)
+    # The first window takes its own away, not knowing the other's.
+    frame = page.frame_locator("#viewer").locator("body")
+    with page.expect_response(re.compile("/drawings$")) as gone:
+        frame.evaluate(
+            "() => { const { state } = cornerstoneTools.annotation;"
+            " for (const one of [...state.getAllAnnotations()])"
+            "  if (one.metadata.toolName === 'Length') state.removeAnnotation(one.annotationUID); }"
+        )
+    assert [one["metadata"]["toolName"] for one in gone.value.json()["drawings"]] == ["Bidirectional"]
+    page.frame_locator("#viewer").locator("svg.svg-layer text").first.wait_for(timeout=30_000)
+    found = page.request.get(f"{desk.address}/api/exams/{one.exam_id}/drawings").json()
+    assert [one["metadata"]["toolName"] for one in found["drawings"]] == ["Bidirectional"]
+
+
 def test_a_measurement_goes_into_the_text_and_leads_back(desk: Desk, world: World) -> None:
     one, two = two_exams(world)
     page = desk.page

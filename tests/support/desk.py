@@ -102,13 +102,15 @@ def draw(page: Any, tool: str, rise: int = 40, below: int = 0) -> None:
 
 
 @contextmanager
-def at_desk(world: World, monkeypatch: pytest.MonkeyPatch, folder: Path, login: str = "reporter") -> Iterator[Desk]:
-    """A reader at a workstation; his screenshots go to HUB_TEST_SCREENSHOTS, or the folder."""
+def at_desk(
+    world: World, monkeypatch: pytest.MonkeyPatch, folder: Path, login: str = "reporter", *, live: bool = False
+) -> Iterator[Desk]:
+    """A reader at a workstation; his screenshots go to HUB_TEST_SCREENSHOTS, or the folder. `live`: as of serving."""
     if not CHROMIUM:
         pytest.skip("no Chromium was found (HUB_TEST_CHROMIUM)")
     grants.forget()
     shots = Path(os.environ.get("HUB_TEST_SCREENSHOTS") or folder / "screenshots")
-    with serving(world.app) as address, browser() as chromium:
+    with serving(world.app, live=live) as address, browser() as chromium:
         monkeypatch.setattr(get_settings(), "public_url", address)
         context = chromium.new_context(viewport={"width": 1440, "height": 900}, locale="zh-CN")
         token = world.client(login).cookies.get(SESSION_COOKIE)

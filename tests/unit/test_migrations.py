@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import uuid
@@ -210,6 +211,42 @@ def _insert(connection: Connection, table: str, **given: object) -> None:
     names = ", ".join(f'"{name}"' for name in values)
     marks = ", ".join(f":{name}" for name in values)
     connection.execute(text(f'INSERT INTO "{table}" ({names}) VALUES ({marks})'), values)
+
+
+def test_drawings_become_rows_of_their_own_and_a_list_again(empty: Engine) -> None:
+    """0013 and back with drawings kept: each has a row in the old order, and what was removed since is not in the list."""
+    from alembic import command
+
+    from hub.migrations.upgrade import config
+
+    command.upgrade(config(), "0012")
+    kept = [{"annotationUID": "b", "data": {"label": "左"}}, {"annotationUID": "a"}, {"annotationUID": "b"}, {}]
+    with empty.begin() as connection:
+        _insert(connection, "organisation", id="o", code="C01", name="n", kind="clinic")
+        _insert(connection, "county_patient", id="c", number="c")
+        _insert(connection, "patient", id="p", org_id="o", county_patient_id="c", number="p")
+        _insert(connection, "exam", id="e", accession="A1", org_id="o", patient_id="p", state="reading")
+        _insert(connection, "exam", id="f", accession="A2", org_id="o", patient_id="p", state="reading")
+        _insert(connection, "exam_drawings", exam_id="e", body=json.dumps(kept), revision=7, saved_by="x")
+        _insert(connection, "exam_drawings", exam_id="f", body="[]", revision=2, saved_by="x")
+    command.upgrade(config(), "0013")
+    with empty.begin() as connection:
+        rows = connection.execute(text("SELECT uid, revision, saved_by FROM exam_drawing ORDER BY place")).all()
+        connection.execute(text("UPDATE exam_drawing SET removed = true WHERE uid = 'a'"))
+    assert [tuple(row) for row in rows[:2]] == [("b", 7, "x"), ("a", 7, "x")]
+    # Two of one name, or none, cannot stand on one image; they are kept under names of their own.
+    assert len({row[0] for row in rows}) == 4
+    others = [row[0] for row in rows[2:]]
+    command.downgrade(config(), "0012")
+    with empty.connect() as connection:
+        rows = connection.execute(text("SELECT exam_id, CAST(body AS TEXT) FROM exam_drawings")).all()
+    bodies = {row[0]: row[1] for row in rows}
+    assert [one["annotationUID"] for one in json.loads(bodies["e"])] == ["b", *others]
+    assert json.loads(bodies["e"])[0] == kept[0]
+    assert json.loads(bodies["f"]) == []
+    upgrade(get_settings())
+    with empty.connect() as connection:
+        assert not compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
 
 
 def test_review_goes_back_with_rows_and_leaves_no_state_that_nobody_knows(empty: Engine) -> None:

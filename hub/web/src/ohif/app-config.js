@@ -218,6 +218,18 @@
     return added;
   }
 
+  /** What was changed elsewhere: `put` in the place of those of the same name, those named in `drop` away. */
+  function sync(put, drop) {
+    const { state } = window.cornerstoneTools.annotation;
+    for (const uid of [...drop, ...put.map(({ annotationUID }) => annotationUID)]) {
+      if (state.getAnnotation(uid)) state.removeAnnotation(uid);
+    }
+    const added = restore(put);
+    // The page leaves what it is told meanwhile: it is told once more how the drawings stand.
+    measurementsChanged();
+    return added;
+  }
+
   /** Nothing that was drawn on other studies stays: two of them may claim one frame of reference. */
   function clearOthers(wanted) {
     const { state } = window.cornerstoneTools.annotation;
@@ -402,6 +414,7 @@
     measure,
     annotations: drawings,
     restore,
+    sync,
     showImage,
     /** PatientID of the active viewport's images. */
     patient() {

@@ -7,7 +7,7 @@ import { createStage } from "../viewing/stage.js";
 const SESSION_EVERY = 10000;
 const DESK_SILENT_AFTER = 12000;
 const RELOADS_WITHIN = 2500;
-const CALLS = ["idle", "capture", "measure", "restore", "showImage"];
+const CALLS = ["idle", "capture", "measure", "restore", "sync", "showImage"];
 
 const me = crypto.randomUUID();
 const root = document.getElementById("screen");

@@ -10,12 +10,35 @@ const AGAIN_AFTER = 5000;
 
 const studyOf = ({ metadata }) => /\/studies\/([0-9.]+)\//.exec(metadata?.referencedImageId ?? "")?.[1] ?? "";
 
+// What a viewer writes into its records by showing them: nobody has drawn that.
+const SHOWN = new Set(["invalidated", "highlighted", "isSelected", "isVisible", "cachedStats", "activeHandleIndex", "worldBoundingBox"]);
+
+/** What was drawn, as text: the same in every window that shows it. */
+const drawn = (drawing) =>
+  JSON.stringify(drawing, (name, value) => {
+    if (SHOWN.has(name)) return undefined;
+    // A label stands where the viewer likes until somebody moves it.
+    if (name === "textBox" && value && !value.hasMoved) return undefined;
+    return value;
+  });
+
 export function attach(page) {
-  let kept = [];
+  const me = crypto.randomUUID();
+  /** What stands on the images here, by name; also on those that are not in the viewports. */
+  let here = new Map();
+  /** What the hub and this window agree on: name → what was drawn, and its revision. */
+  let known = new Map();
   let of = "";
+  let revision = 0;
   let saving = null;
-  let wanted = null;
   let timer = 0;
+  // What the viewer told before it was brought up to date is older than what it was given.
+  let syncing = false;
+  let turn = Promise.resolve();
+  const inTurn = (job) => {
+    turn = turn.then(job, job);
+    return turn;
+  };
 
   // --- kept, and given back -----------------------------------------------------------------------------------------
 
@@ -28,11 +51,13 @@ export function attach(page) {
     const about = subject.exam_id;
     try {
       if (of !== about) {
-        const { drawings } = await get(`/api/exams/${about}/drawings`);
+        const answer = await get(`/api/exams/${about}/drawings`);
         if (about !== page.exam.exam_id) return;
-        kept = drawings;
+        here = new Map(answer.drawings.map((one) => [one.annotationUID, one]));
+        known = new Map([...here].map(([uid, one]) => [uid, { text: drawn(one), revision: answer.revisions[uid] }]));
+        revision = answer.revision;
       }
-      await page.viewer.restore(kept);
+      await page.viewer.restore([...here.values()]);
       if (about === page.exam.exam_id) of = about;
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) return;
@@ -42,29 +67,91 @@ export function attach(page) {
 
   page.on("viewer:onAnnotations", ([list, , loaded]) => {
     // Until those of this exam are given back, what the viewer holds is not all there is.
-    if (of !== page.exam.exam_id || !page.writes()) return;
-    const elsewhere = kept.filter((one) => !loaded.includes(studyOf(one)));
-    const now = [...elsewhere, ...list];
-    if (JSON.stringify(now) === JSON.stringify(kept)) return;
-    kept = now;
-    wanted = { about: of, drawings: now };
+    if (of !== page.exam.exam_id || !page.writes() || syncing) return;
+    const elsewhere = [...here].filter(([, one]) => !loaded.includes(studyOf(one)));
+    here = new Map([...elsewhere, ...list.map((one) => [one.annotationUID, one])]);
     send();
   });
+
+  /** What was changed here since the hub and this window agreed. */
+  function pending() {
+    const changed = [...here].filter(([uid, one]) => known.get(uid)?.text !== drawn(one));
+    const removed = [...known].filter(([uid]) => !here.has(uid));
+    return {
+      changed: changed.map(([uid, drawing]) => ({ revision: known.get(uid)?.revision ?? 0, drawing })),
+      removed: removed.map(([uid, one]) => ({ uid, revision: one.revision })),
+    };
+  }
+
+  /**
+   * Bring the images to what the hub has. What was changed here and is on no way yet stays, and is sent with the
+   * revision that it was drawn upon.
+   */
+  async function bring(answer, sent = { changed: [], removed: [] }) {
+    revision = answer.revision;
+    const given = new Map(sent.changed.map(({ drawing }) => [drawing.annotationUID, drawn(drawing)]));
+    const gone = new Set(sent.removed.map(({ uid }) => uid));
+    const standing = new Map(answer.drawings.map((one) => [one.annotationUID, one]));
+    const put = [];
+    const drop = [];
+    for (const [uid, one] of standing) {
+      const text = drawn(one);
+      const mine = here.has(uid) ? drawn(here.get(uid)) : null;
+      const old = mine === null ? !known.has(uid) || gone.has(uid) : [text, known.get(uid)?.text, given.get(uid)].includes(mine);
+      if (!old) continue;
+      if (mine !== text) {
+        here.set(uid, one);
+        put.push(one);
+      }
+      known.set(uid, { text, revision: answer.revisions[uid] });
+    }
+    for (const [uid, { text }] of [...known]) {
+      if (standing.has(uid)) continue;
+      if (here.has(uid) && drawn(here.get(uid)) !== text) continue;
+      if (here.delete(uid)) drop.push(uid);
+      known.delete(uid);
+    }
+    if (put.length + drop.length === 0) return;
+    syncing = true;
+    try {
+      await page.viewer.sync(put, drop);
+    } catch {
+      // What does not stand on these images must not be taken for removed.
+      of = "";
+      toast(t("影像上的标注没有取回;重新打开影像可再试"), "warn");
+    } finally {
+      syncing = false;
+    }
+  }
+
+  function tellConflicts(conflicts) {
+    const count = (kind) => conflicts.filter((one) => one.kind === kind).length;
+    const [both, stays, back] = ["both", "kept", "back"].map(count);
+    if (both > 0) toast(t("另一个窗口也改了 {n} 处标注:两种画法都留在影像上,请删去不要的", { n: both }), "warn", 12);
+    if (stays > 0) toast(t("{n} 处标注刚在另一个窗口改过,没有删除", { n: stays }), "warn", 12);
+    if (back > 0) toast(t("{n} 处标注在另一个窗口删除过,因您改过而保留", { n: back }), "warn", 12);
+  }
 
   async function send() {
     clearTimeout(timer);
     if (saving) return saving;
-    saving = (async () => {
+    saving = inTurn(async () => {
       await page.claiming;
-      while (wanted && wanted.about === page.exam.exam_id && page.writes()) {
-        const { about, drawings } = wanted;
-        wanted = null;
+      let before = "";
+      while (of !== "" && of === page.exam.exam_id && page.writes()) {
+        const about = of;
+        const sent = pending();
+        const text = JSON.stringify(sent);
+        if (sent.changed.length + sent.removed.length === 0 || text === before) return;
+        before = text;
         try {
-          await api(`/api/exams/${about}/drawings`, { method: "PUT", json: { lease: page.lease, drawings } });
+          const answer = await api(`/api/exams/${about}/drawings`, { method: "PATCH", json: { lease: page.lease, window: me, ...sent } });
+          if (about !== page.exam.exam_id || of !== about) return;
+          tellConflicts(answer.conflicts);
+          await bring(answer, sent);
         } catch (error) {
           if (!(error instanceof ApiError)) throw error;
           if (error.status === 0 || error.status >= 500 || error.status === 429) {
-            wanted ??= { about, drawings };
             timer = setTimeout(send, AGAIN_AFTER);
           } else if (error.code === "lease-lost") {
             page.lose(error.message);
@@ -74,7 +161,7 @@ export function attach(page) {
           return;
         }
       }
-    })();
+    });
     try {
       await saving;
     } finally {
@@ -82,6 +169,18 @@ export function attach(page) {
     }
     return undefined;
   }
+
+  // What another window has drawn appears here as well.
+  document.addEventListener("hub:change", ({ detail: { topic, ref, data = {} } }) => {
+    if (topic !== "draft" || data.event !== "drawings" || ref !== of || data.window === me || data.revision <= revision) return;
+    inTurn(async () => {
+      if (ref !== of || data.revision <= revision) return;
+      const answer = await get(`/api/exams/${ref}/drawings`);
+      if (ref === of && answer.revision > revision) await bring(answer);
+    }).catch((error) => {
+      if (!(error instanceof ApiError)) throw error;
+    });
+  });
 
   // --- a text is linked with its image once the hub has the text ------------------------------------------------------
 
