@@ -157,6 +157,8 @@ ACTION_NAMES: dict[str, Message] = {
     "report.sign": _("签署报告"),
     "report.issue_preliminary": _("署名发出急诊报告"),
     "report.conclusion_changed": _("正式报告改变急诊报告结论"),
+    "report.conclusion_escalated": _("结论改变无人确认,升级至第二联系人"),
+    "report.conclusion_breached": _("结论改变超时未确认,升级至值班负责人"),
     "report.conclusion_acknowledged": _("署名确认结论改变"),
     "review.policy": _("修改审核规定"),
     "arbitration.open": _("提交裁定"),

@@ -45,6 +45,7 @@ from hub.turnaround.service import names
 from hub.web.critical_views import CLINIC, TONES, bar_values, item_of
 from hub.web.pages import locale_of, render
 from hub.web.reading.parts.critical import of_exam
+from hub.web.review_views import conclusion_board
 
 router = APIRouter(tags=["critical values"], include_in_schema=False)
 
@@ -115,6 +116,8 @@ def board(
             "older": rows[PAGE_SIZE - 1].discovered_at.isoformat() if len(rows) > PAGE_SIZE else "",
             "rules": rules,
             "filter": {"q": q, "class": class_code, "from": first, "to": last},
+            "conclusions": conclusion_board(session, actor, locale),
+            "rung_names": MESSAGE_LEVELS,
         },
     )
 

@@ -50,8 +50,8 @@ _WORDS: dict[str, Any] = {
 
 
 @router.get("/review/bar", include_in_schema=False)
-def bar(request: Request, actor: Annotated[Actor, require(P.REPORT_SEE, passive=True)]) -> Response:
-    """The changed conclusions that a clinic has not acknowledged; fetched by its pages themselves."""
+def bar(request: Request, actor: Annotated[Actor, require(P.REPORT_SEE, P.CRITICAL_VIEW, passive=True)]) -> Response:
+    """The changed conclusions that a clinic has not acknowledged; fetched by the pages themselves."""
     return render(request, "review/_bar.html", {"conclusions": open_conclusions(actor, locale_of(request))})
 
 

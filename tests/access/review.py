@@ -32,7 +32,7 @@ ROUTES = {
     ("PUT", "/api/review-policies/{org_id}"): KEEPERS,
 }
 ROUTES |= {
-    ("GET", "/review/bar"): RECEIVERS,
+    ("GET", "/review/bar"): RECEIVERS | PARTIES,
     ("GET", "/reviews"): READERS,
     ("GET", "/peer"): REVIEWER,
     ("GET", "/peer/{peer_id}"): REVIEWER,

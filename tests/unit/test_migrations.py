@@ -7,19 +7,22 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, inspect, select, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
 
 from conftest import SERVER, need
 from hub.kit.db import Base, make_engine
 from hub.kit.settings import get_settings
 from hub.migrations.models import load_all
 from hub.migrations.upgrade import NewerDatabase, current, head, upgrade
+from hub.reports.review.models import ConclusionChange
 
 
 @pytest.fixture
@@ -244,6 +247,52 @@ def test_drawings_become_rows_of_their_own_and_a_list_again(empty: Engine) -> No
     assert [one["annotationUID"] for one in json.loads(bodies["e"])] == ["b", *others]
     assert json.loads(bodies["e"])[0] == kept[0]
     assert json.loads(bodies["f"]) == []
+    upgrade(get_settings())
+    with empty.connect() as connection:
+        assert not compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
+
+
+def test_changed_conclusions_get_their_timers_and_go_back_open(empty: Engine) -> None:
+    """0014 and back with rows: what is open has timers from when it was opened, what was escalated is open again."""
+    from alembic import command
+
+    from hub.migrations.upgrade import config
+
+    command.upgrade(config(), "0013")
+    at = "2026-01-01 08:00:00+00:00" if SERVER else "2026-01-01 08:00:00.000000"
+    with empty.begin() as connection:
+        for org, kind in (("o", "clinic"), ("h", "hospital")):
+            _insert(connection, "organisation", id=org, code=org, name="n", kind=kind)
+        _insert(connection, "county_patient", id="c", number="c")
+        _insert(connection, "patient", id="p", org_id="o", county_patient_id="c", number="p")
+        _insert(
+            connection, "exam", id="e", accession="A1", org_id="o", patient_id="p", state="signed", reading_org_id="h"
+        )
+        _insert(connection, "report", id="r", exam_id="e")
+        for number in (1, 2, 3):
+            _insert(connection, "report_version", id=f"v{number}", report_id="r", number=number, state="signed")
+        for change, version, state in (("x", "v2", "open"), ("y", "v3", "acknowledged")):
+            _insert(
+                connection,
+                "conclusion_change",
+                **{"id": change, "exam_id": "e", "org_id": "o", "preliminary_id": "v1", "version_id": version},
+                **{"state": state, "opened_at": at, "differences": "[]"},
+            )
+    command.upgrade(config(), "0014")
+    with Session(empty) as session:
+        rows = session.scalars(select(ConclusionChange).order_by(ConclusionChange.id)).all()
+        assert [(row.state, row.hospital_id, row.rung) for row in rows] == [
+            ("open", "h", []),
+            ("acknowledged", "h", []),
+        ]
+        assert all(row.escalate_due - row.opened_at == timedelta(minutes=15) for row in rows)
+        assert all(row.breach_due - row.opened_at == timedelta(minutes=30) for row in rows)
+        session.execute(text("UPDATE conclusion_change SET state = 'breached' WHERE id = 'x'"))
+        session.commit()
+    command.downgrade(config(), "0013")
+    with empty.connect() as connection:
+        states = connection.execute(text("SELECT state FROM conclusion_change ORDER BY id")).scalars().all()
+    assert states == ["open", "acknowledged"]
     upgrade(get_settings())
     with empty.connect() as connection:
         assert not compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)

@@ -13,12 +13,16 @@ from hub.kit.i18n import Message, _, current_locale
 from hub.sites import service as sites
 
 SETTING = "critical"
-"""Name of the county's setting: additions, and the minutes of the two timers."""
+"""Name of the county's setting: additions, and the minutes of the timers."""
 
 ESCALATE_MINUTES = 5
 BREACH_MINUTES = 10
 NATIONAL_MINUTES = 10
 """The national indicator's limit; the county's own timers may be shorter, never longer."""
+
+CHANGE_ESCALATE_MINUTES = 15
+CHANGE_BREACH_MINUTES = 30
+MOST_CHANGE_MINUTES = 24 * 60
 
 MOST_ADDITIONS = 40
 UNCLASSIFIED = "unclassified"
@@ -58,11 +62,16 @@ OTHER = Class(UNCLASSIFIED, _("其他(未分类)"))
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The county's rules: its own classes, and after how many minutes the second contact and the duty officer ring."""
+    """The county's rules: its own classes, and after how many minutes the second contact and the duty officer ring.
+
+    The latter two of the minutes are those of a preliminary report's changed conclusion, which has no national limit.
+    """
 
     additions: tuple[Class, ...] = ()
     escalate_minutes: int = ESCALATE_MINUTES
     breach_minutes: int = BREACH_MINUTES
+    change_escalate_minutes: int = CHANGE_ESCALATE_MINUTES
+    change_breach_minutes: int = CHANGE_BREACH_MINUTES
 
     def classes(self) -> tuple[Class, ...]:
         """All classes that may be flagged, the national ones first."""
@@ -121,16 +130,29 @@ def parse(value: Mapping[str, Any]) -> Rules:
             fields[f"additions.{place}.name"] = _("请填写名称,最长 60 字")
         seen.add(code)
         found.append(Class(code, name, str(entry.get("name_en", "")).strip()[:80] if isinstance(entry, dict) else ""))
-    escalate = value.get("escalate_minutes", ESCALATE_MINUTES)
-    breach = value.get("breach_minutes", BREACH_MINUTES)
-    for name, minutes in (("escalate_minutes", escalate), ("breach_minutes", breach)):
-        if isinstance(minutes, bool) or not isinstance(minutes, int) or not 1 <= minutes <= NATIONAL_MINUTES:
-            fields[name] = _("应为 1 到 {most} 之间的整数分钟").format(most=NATIONAL_MINUTES)
-    if not fields and escalate >= breach:
-        fields["escalate_minutes"] = _("第二联系人的时间应早于值班负责人")
+    escalate, breach = _minutes(value, "", ESCALATE_MINUTES, BREACH_MINUTES, NATIONAL_MINUTES, fields)
+    changed = _minutes(value, "change_", CHANGE_ESCALATE_MINUTES, CHANGE_BREACH_MINUTES, MOST_CHANGE_MINUTES, fields)
     if fields:
         raise Invalid(fields=fields)
-    return Rules(tuple(found), int(escalate), int(breach))
+    return Rules(tuple(found), escalate, breach, *changed)
+
+
+def _minutes(
+    value: Mapping[str, Any], what: str, escalate: int, breach: int, most: int, fields: dict[str, Message | str]
+) -> tuple[int, int]:
+    """The minutes of the second contact and of the duty officer, in their order."""
+    found: list[int] = []
+    for name, usual in ((f"{what}escalate_minutes", escalate), (f"{what}breach_minutes", breach)):
+        minutes = value.get(name, usual)
+        if isinstance(minutes, bool) or not isinstance(minutes, int) or not 1 <= minutes <= most:
+            fields[name] = _("应为 1 到 {most} 之间的整数分钟").format(most=most)
+        else:
+            found.append(minutes)
+    if len(found) < 2:
+        return escalate, breach
+    if found[0] >= found[1]:
+        fields[f"{what}escalate_minutes"] = _("第二联系人的时间应早于值班负责人")
+    return found[0], found[1]
 
 
 def load(session: Session) -> Rules:
@@ -146,4 +168,6 @@ def to_json(rules: Rules) -> dict[str, Any]:
         ],
         "escalate_minutes": rules.escalate_minutes,
         "breach_minutes": rules.breach_minutes,
+        "change_escalate_minutes": rules.change_escalate_minutes,
+        "change_breach_minutes": rules.change_breach_minutes,
     }

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -177,15 +177,26 @@ def clinic_contacts(session: Session, org_id: str, at: datetime) -> list[Phone]:
     return _on(session, org_id, at, "contact")
 
 
-def duty_officers(session: Session, hospital_id: str, at: datetime) -> list[Phone]:
+def duty_officers(session: Session, hospital_id: str | None, at: datetime) -> list[Phone]:
     """The duty officers of the reading hospital and then of the county."""
     hubs = session.scalars(
         select(Organisation.id).where(Organisation.kind == OrgKind.HUB).order_by(Organisation.code)
     ).all()
-    return [phone for org_id in dict.fromkeys([hospital_id, *hubs]) for phone in _on(session, org_id, at, "duty")]
+    keepers = [org_id for org_id in dict.fromkeys([hospital_id, *hubs]) if org_id]
+    return [phone for org_id in keepers for phone in _on(session, org_id, at, "duty")]
 
 
-def rung_at(session: Session, row: CriticalValue, level: str, at: datetime) -> list[Phone]:
+class Alarm(Protocol):
+    """What a clinic must answer: a critical value, or a changed conclusion; its clinic, and the hospital that reads."""
+
+    @property
+    def org_id(self) -> str: ...
+
+    @property
+    def hospital_id(self) -> str | None: ...
+
+
+def rung_at(session: Session, row: Alarm, level: str, at: datetime) -> list[Phone]:
     """Who is to be rung at a level: `alarm` the first contact, `escalate` the second, `breach` the duty officers."""
     if level == "breach":
         officers = duty_officers(session, row.hospital_id, at)

@@ -11,9 +11,9 @@ import hmac
 import ipaddress
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,8 +24,10 @@ from hub.kit.db import database
 from hub.kit.ids import new_id
 from hub.kit.settings import Settings, get_settings
 from hub.reports.critical.contacts import Phone
-from hub.reports.critical.models import CriticalMessage, CriticalValue
+from hub.reports.critical.models import CriticalMessage, CriticalValue, OutsideMessage
 from hub.reports.critical.states import UNANSWERED
+
+_M = TypeVar("_M", bound=OutsideMessage)
 
 JOB = "critical.message"
 TIMEOUT_SECONDS = 10.0
@@ -34,6 +36,11 @@ QUEUED, SENT, FAILED, SKIPPED = "queued", "sent", "failed", "skipped"
 
 class NotSent(Exception):
     """The gateway did not take it; the job is tried again."""
+
+
+def is_set_up() -> bool:
+    """Whether the county has a gateway."""
+    return bool(get_settings().critical_webhook_url)
 
 
 def queue(session: Session, row: CriticalValue, level: str, people: Sequence[Phone], at: datetime) -> None:
@@ -46,9 +53,9 @@ def queue(session: Session, row: CriticalValue, level: str, people: Sequence[Pho
         people: Whom the gateway shall reach.
         at: When.
     """
-    settings = get_settings()
-    if not settings.critical_webhook_url:
+    if not is_set_up():
         return
+    settings = get_settings()
     message = CriticalMessage(id=new_id(), critical_id=row.id, level=level, state=QUEUED, queued_at=at, body={})
     message.body = {
         "event": f"critical.{level}",
@@ -78,34 +85,52 @@ def send(message_id: str) -> None:
     Raises:
         NotSent: It is to be tried again.
     """
+    send_one(CriticalMessage, message_id, _is_needless)
+
+
+def _is_needless(session: Session, message: CriticalMessage) -> bool:
+    row = session.get_one(CriticalValue, message.critical_id)
+    return message.level != "withdraw" and row.state not in UNANSWERED
+
+
+def send_one(kind: type[_M], message_id: str, needless: Callable[[Session, _M], bool]) -> None:
+    """Send one message of a kind.
+
+    Args:
+        kind: Its table.
+        message_id: Which.
+        needless: Whether nobody need be reached any more.
+
+    Raises:
+        NotSent: It is to be tried again.
+    """
     settings = get_settings()
     with database().reading() as session:
-        message = session.get(CriticalMessage, message_id)
+        message = session.get(kind, message_id)
         if message is None or message.state in (SENT, SKIPPED):
             return
-        row = session.get_one(CriticalValue, message.critical_id)
-        needless = message.level != "withdraw" and row.state not in UNANSWERED
+        skipped = needless(session, message)
         body, attempts = message.body, message.attempts
-    if needless:
-        _write(message_id, state=SKIPPED)
+    if skipped:
+        _write(kind, message_id, state=SKIPPED)
         return
     try:
         status = post(settings, message_id, body)
     except (httpx.HTTPError, OSError, ValueError) as error:
         last = attempts + 1 >= settings.job_attempts
         text = str(error) if isinstance(error, ValueError) else type(error).__name__
-        _write(message_id, state=FAILED if last else QUEUED, error=text[:200], attempts=attempts + 1)
+        _write(kind, message_id, state=FAILED if last else QUEUED, error=text[:200], attempts=attempts + 1)
         raise NotSent from error
     if not 200 <= status < 300:
         last = attempts + 1 >= settings.job_attempts
-        _write(message_id, state=FAILED if last else QUEUED, status=status, error="", attempts=attempts + 1)
+        _write(kind, message_id, state=FAILED if last else QUEUED, status=status, error="", attempts=attempts + 1)
         raise NotSent
-    _write(message_id, state=SENT, status=status, error="", attempts=attempts + 1, sent_at=clock.now())
+    _write(kind, message_id, state=SENT, status=status, error="", attempts=attempts + 1, sent_at=clock.now())
 
 
-def _write(message_id: str, **values: Any) -> None:
+def _write(kind: type[OutsideMessage], message_id: str, **values: Any) -> None:
     with database().writing() as session:
-        message = session.get_one(CriticalMessage, message_id, with_for_update=True)
+        message = session.get_one(kind, message_id, with_for_update=True)
         for name, value in values.items():
             setattr(message, name, value)
         message.tried_at = clock.now()

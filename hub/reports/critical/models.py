@@ -124,16 +124,13 @@ class CriticalContact(Base):
     changed_by_name: Mapped[str] = mapped_column(String(60), default="")
 
 
-class CriticalMessage(Base):
-    """A message to the outside (SMS or phone gateway): `state` is "queued", "sent" or "failed".
+class OutsideMessage:
+    """A message to the outside (SMS or phone gateway): `state` is "queued", "sent", "failed" or "skipped".
 
     *Sent* says that the gateway took it, and nothing about a person.
     """
 
-    __tablename__ = "critical_message"
-
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=id_default)
-    critical_id: Mapped[str] = mapped_column(ForeignKey("critical_value.id"), index=True)
     level: Mapped[str] = mapped_column(String(12))
     body: Mapped[dict[str, Any]]
     state: Mapped[str] = mapped_column(String(8), default="queued")
@@ -143,3 +140,11 @@ class CriticalMessage(Base):
     queued_at: Mapped[datetime]
     tried_at: Mapped[datetime | None]
     sent_at: Mapped[datetime | None]
+
+
+class CriticalMessage(OutsideMessage, Base):
+    """A message to the outside about a critical value."""
+
+    __tablename__ = "critical_message"
+
+    critical_id: Mapped[str] = mapped_column(ForeignKey("critical_value.id"), index=True)

@@ -87,6 +87,8 @@ class RulesBody(BaseModel):
     additions: list[AdditionBody] = Field(default_factory=list, max_length=100)
     escalate_minutes: int = 5
     breach_minutes: int = 10
+    change_escalate_minutes: int = Field(15, description="Of a preliminary report's changed conclusion.")
+    change_breach_minutes: int = 30
 
 
 class ClassAnswer(BaseModel):
@@ -103,6 +105,8 @@ class ClassesAnswer(BaseModel):
     classes: list[ClassAnswer]
     escalate_minutes: int
     breach_minutes: int
+    change_escalate_minutes: int = Field(description="Of a preliminary report's changed conclusion.")
+    change_breach_minutes: int
 
 
 class ContactAnswer(BaseModel):
@@ -209,6 +213,8 @@ def classes_of(rules: Rules) -> ClassesAnswer:
         ],
         escalate_minutes=rules.escalate_minutes,
         breach_minutes=rules.breach_minutes,
+        change_escalate_minutes=rules.change_escalate_minutes,
+        change_breach_minutes=rules.change_breach_minutes,
     )
 
 

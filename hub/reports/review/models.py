@@ -9,6 +9,7 @@ from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from hub.kit.db import Base, Id, id_default
+from hub.reports.critical.models import OutsideMessage
 from hub.reports.models import ReportVersion
 
 
@@ -55,12 +56,19 @@ class Review(Base):
 class ConclusionChange(Base):
     """The formal report says something else than the preliminary one: the clinic must acknowledge it by name.
 
-    `state` (hub.reports.review.states): open → acknowledged. `differences` lists what the hub itself found
-    (`impression`, `positive`, `critical`), `statement` what the reviewer said of it.
+    `state` (hub.reports.review.states): open → escalated → breached, acknowledged from each. `differences` lists what
+    the hub itself found (`impression`, `positive`, `critical`), `statement` what the reviewer said of it.
+
+    Its timers are `escalate_due` and `breach_due`; `escalated_at` and `breached_at` say when the hub acted on them,
+    which is later where no worker was alive. `rung` lists who was to be rung: `{level, at, due, contacts}`.
+    `hospital_id` is the hospital that signed.
     """
 
     __tablename__ = "conclusion_change"
-    __table_args__ = (Index("ix_conclusion_change_open", "org_id", "state"),)
+    __table_args__ = (
+        Index("ix_conclusion_change_open", "org_id", "state"),
+        Index("ix_conclusion_change_due", "state", "escalate_due"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=id_default)
     exam_id: Mapped[str] = mapped_column(ForeignKey("exam.id"), index=True)
@@ -72,6 +80,12 @@ class ConclusionChange(Base):
     statement: Mapped[str] = mapped_column(Text, default="")
     opened_at: Mapped[datetime]
     opened_by_name: Mapped[str] = mapped_column(String(60), default="")
+    hospital_id: Mapped[str | None] = mapped_column(String(26))
+    escalate_due: Mapped[datetime]
+    breach_due: Mapped[datetime]
+    escalated_at: Mapped[datetime | None]
+    breached_at: Mapped[datetime | None]
+    rung: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     acknowledged_at: Mapped[datetime | None]
     acknowledged_by: Mapped[str | None] = mapped_column(String(26))
     acknowledged_by_name: Mapped[str] = mapped_column(String(60), default="")
@@ -79,6 +93,14 @@ class ConclusionChange(Base):
 
     preliminary: Mapped[ReportVersion] = relationship(foreign_keys=[preliminary_id], lazy="joined", innerjoin=True)
     version: Mapped[ReportVersion] = relationship(foreign_keys=[version_id], lazy="joined", innerjoin=True)
+
+
+class ConclusionMessage(OutsideMessage, Base):
+    """A message to the outside about a changed conclusion; see hub.reports.critical.messages."""
+
+    __tablename__ = "conclusion_message"
+
+    change_id: Mapped[str] = mapped_column(ForeignKey("conclusion_change.id"), index=True)
 
 
 class Arbitration(Base):

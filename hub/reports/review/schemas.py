@@ -101,6 +101,10 @@ class ChangeAnswer(BaseModel):
     statement: str
     opened_at: datetime
     opened_by: str
+    escalate_due: datetime = Field(description="When the second contact's turn is, where nobody acknowledged it.")
+    breach_due: datetime = Field(description="When the duty officer's turn is.")
+    escalated_at: datetime | None
+    breached_at: datetime | None
     acknowledged_at: datetime | None
     acknowledged_by: str
     note: str
@@ -298,6 +302,10 @@ def change_answer(row: ConclusionChange) -> ChangeAnswer:
         statement=row.statement,
         opened_at=row.opened_at,
         opened_by=row.opened_by_name,
+        escalate_due=row.escalate_due,
+        breach_due=row.breach_due,
+        escalated_at=row.escalated_at,
+        breached_at=row.breached_at,
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by_name,
         note=row.note,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.accounts.models import Person
@@ -22,12 +23,14 @@ from hub.kit.i18n import Message, _
 from hub.reading import service as reading
 from hub.reading.signatures import policy_of
 from hub.reports import repository
+from hub.reports.critical.moment import now as moment
 from hub.reports.models import Report, ReportVersion
+from hub.reports.review import alarms
 from hub.reports.review.diff import FIELDS, MARKS, Segment, changed_fields, compare, conclusion_differences
 from hub.reports.review.grades import ARBITRATED, RADPEER, radpeer
 from hub.reports.review.models import Arbitration, ConclusionChange, Review
 from hub.reports.review.moves import move
-from hub.reports.review.states import ARBITER, ArbitrationEvent, ArbitrationState, ChangeEvent, ChangeState
+from hub.reports.review.states import ARBITER, CHANGE_OPEN, ArbitrationEvent, ArbitrationState, ChangeEvent, ChangeState
 from hub.reports.states import VersionState
 
 MAX_NOTE = 2000
@@ -258,6 +261,7 @@ def finish(session: Session, actor: Actor, version: ReportVersion, exam: Exam) -
         if row.radpeer == ARBITRATED:
             open_arbitration(session, actor, exam, version, source="review", source_id=row.id, second_id=actor.id)
     if preliminary is not None and row is not None and row.conclusion_changed:
+        opened = moment(session)
         change = ConclusionChange(
             exam_id=exam.id,
             org_id=exam.org_id,
@@ -266,11 +270,15 @@ def finish(session: Session, actor: Actor, version: ReportVersion, exam: Exam) -
             state=ChangeState.OPEN.value,
             differences=found,
             statement=row.conclusion_note,
-            opened_at=now,
+            opened_at=opened,
             opened_by_name=actor.name,
+            hospital_id=exam.reading_org_id,
+            rung=[],
+            **alarms.timers(session, opened),
         )
         session.add(change)
         session.flush()
+        alarms.ring(session, change, "alarm", opened)
         _record(session, actor, exam, "conclusion_change", change.id, "report.conclusion_changed")
         live.publish(
             session, "conclusion", change.id, orgs=[exam.org_id, exam.reading_org_id], event="open", exam=exam.id
@@ -359,7 +367,7 @@ def changes_for(session: Session, actor: Actor, *, only_open: bool = True, limit
         .limit(limit)
     )
     if only_open:
-        statement = statement.where(ConclusionChange.state == ChangeState.OPEN.value)
+        statement = statement.where(ConclusionChange.state.in_(CHANGE_OPEN))
     return list(session.scalars(statement))
 
 
@@ -374,15 +382,32 @@ def changes_of(session: Session, exam_id: str) -> list[ConclusionChange]:
     )
 
 
-def open_changes(session: Session, org_id: str | None) -> int:
-    """How many changed conclusions nobody of the clinic has acknowledged."""
-    return (
-        session.scalar(
-            select(func.count())
-            .select_from(ConclusionChange)
-            .where(ConclusionChange.org_id == org_id, ConclusionChange.state == ChangeState.OPEN.value)
+def on_reading_side(actor: Actor, change: ConclusionChange) -> bool:
+    """Whether the actor rings a clinic that does not acknowledge: a reader of the hospital, or the director."""
+    return actor.has(Role.DIRECTOR) or (actor.has(Role.REPORTER, Role.REVIEWER) and change.hospital_id == actor.org_id)
+
+
+def alarming(session: Session, actor: Actor, at: datetime, *, limit: int = 20) -> list[ConclusionChange]:
+    """Changed conclusions that nobody has acknowledged and that stand on every page of the actor.
+
+    A clinic's own at once; those of a hospital's readers, and all to a director, from the second contact's turn on.
+    """
+    ways: list[ColumnElement[bool]] = [ConclusionChange.org_id == actor.org_id] if actor.org_id else []
+    late = ConclusionChange.escalate_due <= at
+    if actor.has(Role.DIRECTOR):
+        ways.append(late)
+    elif actor.has(Role.REPORTER, Role.REVIEWER):
+        ways.append(and_(ConclusionChange.hospital_id == actor.org_id, late))
+    if not ways:
+        return []
+    return list(
+        session.scalars(
+            select(ConclusionChange)
+            .join(Exam, Exam.id == ConclusionChange.exam_id)
+            .where(visibility(actor), ConclusionChange.state.in_(CHANGE_OPEN), or_(*ways))
+            .order_by(ConclusionChange.opened_at)
+            .limit(limit)
         )
-        or 0
     )
 
 
@@ -398,6 +423,7 @@ def acknowledge(session: Session, actor: Actor, change_id: str, note: str = "") 
         select(ConclusionChange)
         .where(ConclusionChange.id == change_id, ConclusionChange.org_id == actor.org_id)
         .with_for_update(of=ConclusionChange)
+        .execution_options(populate_existing=True)
     ).one_or_none()
     if change is None:
         raise NotFound(_("没有找到这项改变"))
@@ -405,12 +431,14 @@ def acknowledge(session: Session, actor: Actor, change_id: str, note: str = "") 
         return change
     if len(note) > MAX_NOTE:
         raise Invalid(fields={"note": _("最多 {n} 个字").format(n=MAX_NOTE)})
+    now = moment(session)
+    alarms.advance(session, change, now)
     move(
         session,
         actor,
         change,
         ChangeEvent.ACKNOWLEDGE,
-        acknowledged_at=clock.now(),
+        acknowledged_at=now,
         acknowledged_by=actor.id,
         acknowledged_by_name=actor.name,
         note=note.strip(),

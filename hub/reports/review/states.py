@@ -27,12 +27,16 @@ class ChangeState(StrEnum):
     """States of a changed conclusion."""
 
     OPEN = "open"
+    ESCALATED = "escalated"
+    BREACHED = "breached"
     ACKNOWLEDGED = "acknowledged"
 
 
 class ChangeEvent(StrEnum):
     """What happens to a changed conclusion."""
 
+    ESCALATE = "escalate"
+    BREACH = "breach"
     ACKNOWLEDGE = "acknowledge"
 
 
@@ -72,12 +76,19 @@ class PeerEvent(StrEnum):
 
 _SYSTEM = frozenset({SYSTEM_ROLE})
 _READER = frozenset({READER})
+_RECEIVERS = frozenset({Role.CLINICIAN, Role.TECHNOLOGIST})
 
 CHANGES: dict[tuple[ChangeState, ChangeEvent], Rule] = {
-    (ChangeState.OPEN, ChangeEvent.ACKNOWLEDGE): Rule(
-        ChangeState.ACKNOWLEDGED, frozenset({Role.CLINICIAN, Role.TECHNOLOGIST})
-    ),
+    (ChangeState.OPEN, ChangeEvent.ESCALATE): Rule(ChangeState.ESCALATED, _SYSTEM),
+    (ChangeState.ESCALATED, ChangeEvent.BREACH): Rule(ChangeState.BREACHED, _SYSTEM),
+    **{
+        (state, ChangeEvent.ACKNOWLEDGE): Rule(ChangeState.ACKNOWLEDGED, _RECEIVERS)
+        for state in (ChangeState.OPEN, ChangeState.ESCALATED, ChangeState.BREACHED)
+    },
 }
+
+CHANGE_OPEN = (ChangeState.OPEN, ChangeState.ESCALATED, ChangeState.BREACHED)
+"""States in which nobody of the clinic has acknowledged."""
 
 ARBITRATIONS: dict[tuple[ArbitrationState, ArbitrationEvent], Rule] = {
     (ArbitrationState.OPEN, ArbitrationEvent.DECIDE): Rule(
@@ -114,5 +125,7 @@ ARBITRATION_NAMES: dict[ArbitrationState, Message] = {
 }
 CHANGE_NAMES: dict[ChangeState, Message] = {
     ChangeState.OPEN: _("待确认"),
+    ChangeState.ESCALATED: _("已升级第二联系人"),
+    ChangeState.BREACHED: _("超时未确认"),
     ChangeState.ACKNOWLEDGED: _("已确认"),
 }

@@ -22,6 +22,8 @@ function body() {
       additions: rows().map((row) => ({ code: value(row, "code"), name: value(row, "name"), name_en: value(row, "name_en") })),
       escalate_minutes: Number(form.elements.escalate_minutes.value),
       breach_minutes: Number(form.elements.breach_minutes.value),
+      change_escalate_minutes: Number(form.elements.change_escalate_minutes.value),
+      change_breach_minutes: Number(form.elements.change_breach_minutes.value),
     };
   }
   return {

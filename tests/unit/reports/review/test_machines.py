@@ -27,7 +27,13 @@ from hub.reports.review.states import (
 )
 
 # The tables once more, written from what the work asks and not from the code.
-WANTED_CHANGES = {("open", "acknowledge"): ("acknowledged", {"clinician", "technologist"})}
+WANTED_CHANGES = {
+    ("open", "escalate"): ("escalated", {"system"}),
+    ("escalated", "breach"): ("breached", {"system"}),
+    ("open", "acknowledge"): ("acknowledged", {"clinician", "technologist"}),
+    ("escalated", "acknowledge"): ("acknowledged", {"clinician", "technologist"}),
+    ("breached", "acknowledge"): ("acknowledged", {"clinician", "technologist"}),
+}
 WANTED_ARBITRATIONS = {("open", "decide"): ("decided", {"director", "arbiter"})}
 WANTED_PEERS = {
     ("waiting", "assign"): ("assigned", {"system"}),
