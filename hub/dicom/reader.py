@@ -593,7 +593,8 @@ class _Reader:
         elements[_base(0x00080005)] = RawDataElement(
             _base(0x00080005), "CS", 10, b"ISO_IR 192", 0, not explicit, self.little
         )
-        header = _made(dict(sorted(elements.items())), explicit, self.little)
+        # By plain numbers: pydicom's tags compare themselves in Python, a hundred times a file.
+        header = _made({tag: elements[tag] for tag in sorted(elements, key=int)}, explicit, self.little)
 
         is_directory = (
             _text(meta, 0x00020002).strip() == DICOMDIR_CLASS or _text(elements, 0x00080016).strip() == DICOMDIR_CLASS
