@@ -27,11 +27,18 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
 from hub.accounts import sessions
-from hub.exams.models import Exam
+from hub.delivery.models import Delivery
+from hub.exams.models import Exam, Transition
 from hub.kit import clock
 from hub.kit.db import database
 from hub.kit.ids import new_id, new_secret, new_uid
-from hub.patients.models import CountyPatient, Patient
+from hub.patients.models import CountyPatient, Patient, PatientPair
+from hub.reading.conversation.models import ThreadEntry
+from hub.reading.routing.models import LimitAlert
+from hub.reading.scoring.models import ImageScore
+from hub.reports.critical.models import CriticalValue
+from hub.reports.models import Report, ReportVersion
+from hub.reports.review.models import Arbitration, PeerDraw, PeerReview, Review
 from hub.sites.models import Agreement, ApiKey, Organisation, OrgKind
 from hub.studies.models import ExamStudy, Instance, InstanceHeader, Series, Study
 
@@ -145,6 +152,9 @@ def _rows(
             "signed_at": ended,
             "returned_at": ended,
             "seen_at": ended,
+            "author_id": None,
+            "reviewer_id": None,
+            "thread_last": None,
         },
         Study: {
             "id": study,
@@ -198,13 +208,118 @@ def _rows(
     }
 
 
-def populate(count: int, *, waiting: int = 2000, seed: int = 1, say: bool = False) -> None:
+_STEPS = (
+    ("images_arrive", "registered", "receiving"),
+    ("complete", "receiving", "to_read"),
+    ("claim", "to_read", "reading"),
+    ("submit", "reading", "to_review"),
+    ("claim_review", "to_review", "reviewing"),
+    ("sign", "reviewing", "signed"),
+    ("return", "signed", "returned"),
+    ("see", "returned", "seen"),
+)
+_PEOPLE = [f"{number:026}" for number in range(1, 41)]
+"""Who wrote and reviewed: ids of nobody's account. The first of them may be given to whoever looks."""
+
+
+def _story(
+    number: int, dice: random.Random, made: dict[type[Any], dict[str, Any]], neighbour: str | None
+) -> list[tuple[type[Any], dict[str, Any]]]:
+    """What is kept of an exam that has come home: nothing of it waits for anybody any more."""
+    exam = made[Exam]
+    at, clinic, key = exam["registered_at"], exam["org_id"], exam["id"]
+    hospital = exam["reading_org_id"]
+    author, reviewer = dice.sample(_PEOPLE, 2)
+    exam["author_id"], exam["reviewer_id"] = author, reviewer
+    report, version = new_id(), new_id()
+    found: list[tuple[type[Any], dict[str, Any]]] = [
+        (Transition, {"exam_id": key, "at": at, "event": event, "from_state": old, "to_state": new, "actor_id": author})
+        for event, old, new in _STEPS
+    ]
+    found.append((Report, {"id": report, "exam_id": key, "number": f"B-{number:09}", "created_at": at}))
+    found.append(
+        (
+            ReportVersion,
+            {
+                "id": version,
+                "report_id": report,
+                "state": "signed",
+                "findings": "脑实质密度未见异常,脑室系统形态、大小正常,中线结构居中。" * 4,
+                "impression": "颅脑CT平扫未见明显异常。",
+                "author_id": author,
+                "reviewer_id": reviewer,
+                "signer_id": reviewer,
+                "issuer_id": hospital,
+                "created_at": at,
+                "saved_at": at,
+                "submitted_at": at,
+                "signed_at": at,
+            },
+        )
+    )
+    home = {"version_id": version, "exam_id": key, "org_id": clinic, "state": "seen"}
+    found.append((Delivery, {**home, "queued_at": at, "delivered_at": at, "seen_at": at}))
+    # The marks that readers of a hospital leave: reviews, scores, alerts that are done with.
+    if hospital is None:
+        return found
+    opinion = {"version_id": version, "exam_id": key, "org_id": hospital, "author_id": author, "reviewer_id": reviewer}
+    found.append(
+        (
+            Review,
+            {**opinion, "agreement": "agree", "radpeer": "1", "saved_at": at, "signed_at": at, "author_seen_at": at},
+        )
+    )
+    alert = {"exam_id": key, "limit_key": exam["priority"], "at": at, "due_at": None, "state": "closed"}
+    found += [(LimitAlert, {**alert, "level": level, "raised_at": at, "hospital_id": hospital}) for level in (50, 80)]
+    drawn = {"version_id": version, "org_id": hospital, "modality": "CT"}
+    found.append((PeerDraw, {**drawn, "at": at, "share": 0.5, "rate": 0.05, "rule": "", "taken": number % 20 == 0}))
+    if number % 2 == 0:
+        found.append(
+            (
+                ImageScore,
+                {"exam_id": key, "grade": "A", "reasons": [], "at": at, "person_id": author, "org_id": hospital},
+            )
+        )
+    if number % 4 == 0:
+        asked, answered = new_id(), new_id()
+        line = {"exam_id": key, "at": at, "text": "请补充病史。", "read_at": at}
+        found.append((ThreadEntry, {**line, "id": asked, "side": "reader", "org_id": hospital, "person_id": author}))
+        found.append((ThreadEntry, {**line, "id": answered, "side": "clinic", "org_id": clinic, "person_id": "nobody"}))
+        exam["thread_last"] = answered
+    if number % 20 == 0:
+        graded = {"exam_id": key, "rule": "random", "state": "graded", "drawn_at": at, "reader_id": reviewer}
+        found.append((PeerReview, {**drawn, **graded, "due_at": at, "radpeer": "1", "graded_at": at}))
+    if number % 50 == 0:
+        said = {"exam_id": key, "version_id": version, "org_id": clinic, "hospital_id": hospital, "state": "closed"}
+        times = dict.fromkeys(("discovered_at", "flagged_at", "escalate_due", "breach_due", "closed_at"), at)
+        found.append(
+            (CriticalValue, {**said, **times, "class_code": "bleeding", "finding": "脑出血", "flagged_by": author})
+        )
+    if number % 50 == 1 and neighbour is not None:
+        one, two = sorted((exam["patient_id"], neighbour))
+        found.append(
+            (PatientPair, {"one_id": one, "two_id": two, "state": "apart", "created_at": at, "changed_at": at})
+        )
+    if number % 200 == 0:
+        quarrel = {"source": "peer", "source_id": version, "exam_id": key, "version_id": version, "org_id": hospital}
+        sides = {"first_id": author, "second_id": reviewer, "state": "decided", "opened_at": at, "decided_at": at}
+        found.append(
+            (
+                Arbitration,
+                {**quarrel, **sides, "first_seen_at": at, "second_seen_at": at, "decision": "first", "radpeer": "1"},
+            )
+        )
+    return found
+
+
+def populate(count: int, *, waiting: int = 2000, seed: int = 1, stories: bool = False, say: bool = False) -> None:
     """Add `count` studies.
 
     Args:
         count: How many.
         waiting: How many of their exams are still to be read.
         seed: Same seed, same names and dates; pass another to add more.
+        stories: Also what is kept of exams that are done: reports, reviews, threads, alerts and the like.
         say: Print progress.
     """
     dice = random.Random(seed)
@@ -218,13 +333,23 @@ def populate(count: int, *, waiting: int = 2000, seed: int = 1, say: bool = Fals
             _rows(seed * 10_000_000 + number, dice, clinics, hospitals, newest, number % every == 0)
             for number in range(start, min(count, start + _BATCH))
         ]
+        told: dict[type[Any], list[dict[str, Any]]] = {}
+        neighbour: str | None = None
+        for number, row in enumerate(made, start):
+            if stories and row[Exam]["state"] == "seen":
+                for table, values in _story(seed * 10_000_000 + number, dice, row, neighbour):
+                    told.setdefault(table, []).append(values)
+            neighbour = row[Patient]["id"]
         with database().writing() as session:
             for table in made[0]:
                 session.execute(insert(table.__table__), [row[table] for row in made])
+            for table in sorted(told, key=lambda one: (one is not Report, one is not ReportVersion)):
+                session.execute(insert(table.__table__), told[table])
         if say and start % (_BATCH * 10) == 0:
             print(f"{start + len(made)} studies, {time.monotonic() - started:.0f} s", flush=True)
-    with database().engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with database().engine.connect() as connection:
         connection.execute(text("ANALYZE"))
+        connection.commit()
 
 
 def main() -> None:
@@ -233,12 +358,19 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--waiting", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stories", action="store_true", help="also reports, reviews, threads and the like")
     arguments = parser.parse_args()
     from hub.kit.settings import get_settings
     from hub.migrations.upgrade import upgrade
 
     upgrade(get_settings())
-    populate(arguments.count, waiting=arguments.waiting, seed=arguments.seed, say=True)
+    populate(
+        arguments.count,
+        waiting=arguments.waiting,
+        seed=arguments.seed,
+        stories=arguments.stories,
+        say=True,
+    )
     print(machine_key())
 
 
