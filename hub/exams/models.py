@@ -12,6 +12,11 @@ from hub.kit.db import Base, Id, id_default
 from hub.patients.models import Patient
 from hub.sites.models import Organisation
 
+_OPEN = text("state NOT IN ('cancelled', 'retake', 'returned', 'seen', 'signed', 'void')")
+_OPEN_IDENTITY = text("identity = 'open'")
+_LATE = text("late_images_at IS NOT NULL")
+_TALKED = text("thread_last IS NOT NULL")
+
 
 class Exam(Base):
     """What a clinic asks for. States are written by hub.exams.service alone.
@@ -25,15 +30,31 @@ class Exam(Base):
     `identity` is "ok", "noted" (agreement by pinyin or age, see `identity_notes`), "open" (disagrees: both sides in
     `identity_notes`) or "verified". An emergency enters the queue with "open"; its formal signature waits.
     `paused_at` is set while the readers' clock stands still (ExamPause): nobody is late by time that the clinic takes.
+    `thread_last` is the id of the last line that both sides may read, written with it (hub.reading.conversation): the
+    latest threads of a clinic or hospital are found without reading them all.
     """
 
     __tablename__ = "exam"
     __table_args__ = (
         Index("ix_exam_queue", "state", "reading_org_id", "priority_rank", "due_at"),
-        Index("ix_exam_org_registered", "org_id", "registered_at"),
-        Index("ix_exam_signed", "signed_at"),
-        Index("ix_exam_registered", "registered_at"),
-        Index("ix_exam_late_images", "late_images_at"),
+        # With the id: in the order of a list, and enough to tell which exams are of a time without their wide rows.
+        Index("ix_exam_org_registered", "org_id", "registered_at", "id"),
+        Index("ix_exam_registered", "registered_at", "id"),
+        Index("ix_exam_signed", "signed_at", "id"),
+        Index("ix_exam_returned", "returned_at", "id"),
+        Index("ix_exam_org_returned", "org_id", "returned_at", "id"),
+        # The rows of hub.exams.repository.is_open().
+        Index("ix_exam_open", "org_id", "state", sqlite_where=_OPEN, postgresql_where=_OPEN),
+        Index("ix_exam_open_reading", "reading_org_id", "state", "due_at", sqlite_where=_OPEN, postgresql_where=_OPEN),
+        # What a clinic still has to do something about, beside years of exams that are done.
+        Index("ix_exam_org_state", "org_id", "state", "registered_at"),
+        Index("ix_exam_identity_open", "state", "org_id", sqlite_where=_OPEN_IDENTITY, postgresql_where=_OPEN_IDENTITY),
+        Index("ix_exam_late_images", "reading_org_id", "late_images_at", sqlite_where=_LATE, postgresql_where=_LATE),
+        Index("ix_exam_thread", "thread_last", sqlite_where=_TALKED, postgresql_where=_TALKED),
+        Index("ix_exam_thread_org", "org_id", "thread_last", sqlite_where=_TALKED, postgresql_where=_TALKED),
+        Index(
+            "ix_exam_thread_reading", "reading_org_id", "thread_last", sqlite_where=_TALKED, postgresql_where=_TALKED
+        ),
         # What visibility asks of an exam, without its wide row; and whose exams a hospital may see at all.
         Index("ix_exam_seen", "id", "state", "reading_org_id", "patient_id"),
         Index("ix_exam_reading_org", "reading_org_id", "id"),
@@ -106,6 +127,7 @@ class Exam(Base):
     retake_of_id: Mapped[str | None] = mapped_column(String(26))
     end_reason: Mapped[str] = mapped_column(String(400), default="")
     paused_at: Mapped[datetime | None]
+    thread_last: Mapped[str | None] = mapped_column(Id)
 
     patient: Mapped[Patient] = relationship(lazy="joined")
     org: Mapped[Organisation] = relationship(foreign_keys=[org_id], lazy="joined")

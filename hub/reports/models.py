@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from hub.exams.models import Exam
 from hub.kit.db import Base, Id, id_default
+
+_AMENDING = text("kind <> 'original' AND state IN ('draft', 'submitted')")
 
 
 class Report(Base):
@@ -45,6 +47,9 @@ class ReportVersion(Base):
         UniqueConstraint("report_id", "number"),
         Index("ix_report_version_signed", "signed_at"),
         Index("ix_report_version_open", "state", "kind"),
+        Index(
+            "ix_report_version_amending", "created_at", "report_id", sqlite_where=_AMENDING, postgresql_where=_AMENDING
+        ),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=id_default)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, CursorResult, and_, false, func, or_, select, true, update
+from sqlalchemy import ColumnElement, CursorResult, and_, case, false, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from hub.accounts.roles import COUNTY_WIDE_ROLES, Role
@@ -146,6 +146,13 @@ def add(
     )
     session.add(entry)
     session.flush()
+    if not note:
+        session.execute(
+            update(Exam)
+            .where(Exam.id == exam.id)
+            .values(thread_last=entry.id)
+            .execution_options(synchronize_session=False)
+        )
     _attach(session, actor, exam, entry, pictures)
     live.publish(
         session,
@@ -362,40 +369,37 @@ class Thread:
 
 def threads(session: Session, actor: Actor, *, only_unread: bool = False, limit: int = 60) -> list[Thread]:
     """Threads of the actor's side, unread ones first, the latest first."""
-    own = side_needed(actor)
-    if own is None:
+    sides = _sides(actor)
+    if not sides:
         return []
     waiting = unread(session, actor)
-    latest = (
-        select(ThreadEntry.exam_id, func.max(ThreadEntry.id).label("last"))
-        .join(Exam, Exam.id == ThreadEntry.exam_id)
-        .where(ThreadEntry.audience == "all", visibility(actor, held=False), own)
-        .group_by(ThreadEntry.exam_id)
-    )
-    ids = list(waiting)
-    found = {row[0]: row[1] for row in session.execute(latest.where(ThreadEntry.exam_id.in_(ids)))} if ids else {}
+    # CASE: the few that wait are looked up by their ids, and not in the index of all threads of the side.
+    known = select(Exam.id, Exam.thread_last).where(Exam.thread_last.is_not(None), visibility(actor, held=False))
+    asked = [known.where(Exam.id.in_(list(waiting)), case((or_(*sides), 1), else_=0) == 1)] if waiting else []
     if not only_unread:
-        recent = latest.order_by(func.max(ThreadEntry.id).desc()).limit(limit)
-        found |= {row[0]: row[1] for row in session.execute(recent)}
+        # Each side by itself: its latest threads are the end of an index.
+        asked += [known.where(side).order_by(Exam.thread_last.desc()).limit(limit) for side in sides]
+    last = {row[0]: row[1] or "" for statement in asked for row in session.execute(statement)}
+    latest = sorted(last, key=lambda exam_id: last[exam_id], reverse=True)
+    shown = sorted(latest, key=lambda exam_id: exam_id not in waiting)[:limit]
     entries = {
-        row.id: row for row in session.scalars(select(ThreadEntry).where(ThreadEntry.id.in_(list(found.values()))))
+        row.exam_id: row
+        for row in session.scalars(select(ThreadEntry).where(ThreadEntry.id.in_([last[one] for one in shown])))
     }
-    exams = {row.id: row for row in session.scalars(select(Exam).where(Exam.id.in_(list(found)))).unique()}
-    rows = [Thread(exams[exam_id], entries[last], waiting.get(exam_id, 0)) for exam_id, last in found.items()]
-    rows.sort(key=lambda thread: thread.last.id, reverse=True)
-    return sorted(rows, key=lambda thread: thread.unread == 0)[:limit]
+    exams = {row.id: row for row in session.scalars(select(Exam).where(Exam.id.in_(shown))).unique()}
+    return [Thread(exams[exam_id], entries[exam_id], waiting.get(exam_id, 0)) for exam_id in shown]
 
 
-def side_needed(actor: Actor) -> ColumnElement[bool] | None:
-    """The condition that an exam's thread is of the actor's own side; None: he has none."""
+def _sides(actor: Actor) -> list[ColumnElement[bool]]:
+    """For each side on which the actor is, the condition that an exam's thread is of it."""
     if actor.has(*COUNTY_WIDE_ROLES):
-        return true()
-    parts: list[ColumnElement[bool]] = []
+        return [true()]
+    found: list[ColumnElement[bool]] = []
     if actor.org_id and actor.has(*CLINIC):
-        parts.append(Exam.org_id == actor.org_id)
+        found.append(Exam.org_id == actor.org_id)
     if actor.org_id and actor.has(*READERS):
-        parts.append(Exam.reading_org_id == actor.org_id)
-    return or_(*parts) if parts else None
+        found.append(Exam.reading_org_id == actor.org_id)
+    return found
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, Integer, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hub.kit.db import Base, Id, id_default
@@ -96,6 +96,9 @@ class ExamRoute(Base):
     kept_by: Mapped[str | None] = mapped_column(String(26))
 
 
+_RAISED = text("state = 'raised'")
+
+
 class LimitAlert(Base):
     """A share of an exam's limit that is used up at `at`, or an exam that nobody answered.
 
@@ -106,7 +109,11 @@ class LimitAlert(Base):
     """
 
     __tablename__ = "limit_alert"
-    __table_args__ = (UniqueConstraint("exam_id", "limit_key", "level"), Index("ix_limit_alert_due", "state", "at"))
+    __table_args__ = (
+        UniqueConstraint("exam_id", "limit_key", "level"),
+        Index("ix_limit_alert_due", "state", "at"),
+        Index("ix_limit_alert_raised", "exam_id", sqlite_where=_RAISED, postgresql_where=_RAISED),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=id_default)
     exam_id: Mapped[str] = mapped_column(ForeignKey("exam.id"))

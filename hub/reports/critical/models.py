@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from hub.exams.models import Exam
 from hub.kit.db import Base, Id, id_default
 from hub.sites.models import Organisation
+
+_OPEN = text("open_key IS NOT NULL")
 
 
 class CriticalValue(Base):
@@ -32,6 +34,9 @@ class CriticalValue(Base):
         Index("ix_critical_value_org", "org_id", "state"),
         Index("ix_critical_value_hospital", "hospital_id", "state"),
         Index("ix_critical_value_discovered", "discovered_at"),
+        Index("ix_critical_value_open", "discovered_at", sqlite_where=_OPEN, postgresql_where=_OPEN),
+        Index("ix_critical_value_org_discovered", "org_id", "discovered_at"),
+        Index("ix_critical_value_hospital_discovered", "hospital_id", "discovered_at"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=id_default)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from hub.kit.db import Base, Id, id_default
 from hub.reports.critical.models import OutsideMessage
 from hub.reports.models import ReportVersion
+
+_UNREAD = text("author_seen_at IS NULL")
 
 
 class Review(Base):
@@ -27,6 +29,7 @@ class Review(Base):
         UniqueConstraint("version_id", "reviewer_id"),
         Index("ix_review_author", "author_id", "signed_at"),
         Index("ix_review_signed", "signed_at"),
+        Index("ix_review_unread", "author_id", "signed_at", sqlite_where=_UNREAD, postgresql_where=_UNREAD),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=id_default)
@@ -68,6 +71,7 @@ class ConclusionChange(Base):
     __table_args__ = (
         Index("ix_conclusion_change_open", "org_id", "state"),
         Index("ix_conclusion_change_due", "state", "escalate_due"),
+        Index("ix_conclusion_change_opened", "state", "opened_at"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=id_default)
@@ -110,7 +114,13 @@ class Arbitration(Base):
     """
 
     __tablename__ = "arbitration"
-    __table_args__ = (UniqueConstraint("source", "source_id"), Index("ix_arbitration_state", "state", "opened_at"))
+    __table_args__ = (
+        UniqueConstraint("source", "source_id"),
+        Index("ix_arbitration_state", "state", "opened_at"),
+        Index("ix_arbitration_first", "first_id"),
+        Index("ix_arbitration_second", "second_id"),
+        Index("ix_arbitration_arbiter", "arbiter_id"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=id_default)
     source: Mapped[str] = mapped_column(String(8))
@@ -163,9 +173,9 @@ class PeerReview(Base):
 
     __tablename__ = "peer_review"
     __table_args__ = (
-        Index("ix_peer_review_reader", "reader_id", "state"),
+        Index("ix_peer_review_reader", "reader_id", "state", "graded_at"),
         Index("ix_peer_review_state", "state", "due_at"),
-        Index("ix_peer_review_graded", "graded_at"),
+        Index("ix_peer_review_graded", "state", "graded_at"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=id_default)
