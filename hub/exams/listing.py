@@ -7,11 +7,11 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import ColumnElement, CompoundSelect, Select, case, func, or_, select, union
 from sqlalchemy.orm import Session, object_session
 
 from hub.exams.models import Exam, Transition
-from hub.exams.repository import visible_to
+from hub.exams.repository import is_open, open_identity, reads, visibility, visible_to
 from hub.exams.states import OPEN_STATES, Event, State
 from hub.kit import clock
 from hub.kit.actor import Actor
@@ -60,14 +60,14 @@ def day_bounds(day: date) -> tuple[datetime, datetime]:
 def alert_condition(alert: str) -> Any:
     """The condition under which an exam wants its clinic's attention."""
     late = clock.now() - timedelta(minutes=get_settings().no_images_alert_minutes)
-    opened = [state.value for state in OPEN_STATES]
+    # Each says by itself of which states it is: then the few exams of those states are looked at, not all.
+    unseen = Exam.state.in_([State.RETURNED.value, State.PRELIMINARY.value])
     return {
         "no_images": (Exam.state == State.REGISTERED.value) & (Exam.registered_at <= late),
-        "verify": or_(Exam.state == State.TO_VERIFY.value, (Exam.identity == "open") & Exam.state.in_(opened)),
-        "incomplete": func.length(_text(Exam.incomplete)).op(">")(2) & Exam.state.in_(opened),
+        "verify": is_open() & or_(Exam.state == State.TO_VERIFY.value, open_identity()),
+        "incomplete": is_open() & func.length(_text(Exam.incomplete)).op(">")(2),
         # Not by its clock, which keeps the first time: a correction of a report that was seen is to be seen too.
-        "unseen": (Exam.state == State.RETURNED.value)
-        | ((Exam.state == State.PRELIMINARY.value) & ~_preliminary_seen()),
+        "unseen": unseen & or_(Exam.state == State.RETURNED.value, ~_preliminary_seen()),
         "history": Exam.state == State.HISTORY_REQUESTED.value,
         "retake": (Exam.state == State.RETAKE.value) & (Exam.ended_at > clock.now() - timedelta(days=7)),
     }[alert]
@@ -86,28 +86,51 @@ def _text(column: Any) -> Any:
     return cast(column, String)
 
 
-def _filtered(statement: Select[Any], wanted: ExamFilter) -> Select[Any]:
-    if wanted.text.strip():
-        typed = wanted.text.strip()
+def _conditions(wanted: ExamFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if typed := wanted.text.strip():
         matching = select(Patient.id).where(patients.matches(typed))
         conditions = [Exam.patient_id.in_(matching), Exam.accession == typed.upper()]
         if any(char.isdigit() for char in typed):
             conditions.append(Exam.encounter_number == typed)
-        statement = statement.where(or_(*conditions))
+        found.append(or_(*conditions))
     if wanted.state in set(State):
-        statement = statement.where(Exam.state == wanted.state)
+        found.append(Exam.state == wanted.state)
     if wanted.priority:
-        statement = statement.where(Exam.priority == wanted.priority)
+        found.append(Exam.priority == wanted.priority)
     if wanted.modality:
-        statement = statement.where(Exam.modality == wanted.modality)
+        found.append(Exam.modality == wanted.modality)
+    return found
+
+
+def _few(actor: Actor, wanted: ExamFilter) -> Select[Any] | CompoundSelect[Any] | None:
+    """Ids of what is shown where that is a small part of all: what waits, and what happened today. None: it is not.
+
+    Each part is a range of an index. Chosen by one condition with "or", or put in order at once, a database may look
+    at everything that the clinic ever had.
+    """
+    own = select(Exam.id).where(visibility(actor), *_conditions(wanted))
     if wanted.alert in ALERTS:
-        return statement.where(alert_condition(wanted.alert))
+        return own.where(alert_condition(wanted.alert))
+    if wanted.state in OPEN_STATES and wanted.day == "today":
+        return own
+    if wanted.day != "today":
+        return None
+    start, _end = day_bounds(clock.local(clock.now(), get_settings().timezone).date())
+    parts = [own.where(Exam.registered_at >= start), own.where(Exam.returned_at >= start)]
+    if wanted.state not in set(State):
+        parts.append(own.where(is_open()))
+    return union(*parts)
+
+
+def _chosen(actor: Actor, wanted: ExamFilter, known: ColumnElement[bool] | None = None) -> Select[Exam]:
+    """The exams of the list; `known` is the actor's `visibility`, where it is to be asked in another way."""
+    few = _few(actor, wanted)
+    if few is not None:
+        return select(Exam).where(Exam.id.in_(few))
+    statement = (visible_to(actor) if known is None else select(Exam).where(known)).where(*_conditions(wanted))
     now = clock.local(clock.now(), get_settings().timezone).date()
-    if wanted.day == "today":
-        start, _end = day_bounds(now)
-        unfinished = Exam.state.in_([state.value for state in OPEN_STATES])
-        statement = statement.where(or_(Exam.registered_at >= start, unfinished, Exam.returned_at >= start))
-    elif wanted.day == "week":
+    if wanted.day == "week":
         start, _end = day_bounds(now - timedelta(days=6))
         statement = statement.where(Exam.registered_at >= start)
     elif wanted.day not in ("all", ""):
@@ -121,11 +144,14 @@ def _filtered(statement: Select[Any], wanted: ExamFilter) -> Select[Any]:
 
 def find(session: Session, actor: Actor, wanted: ExamFilter) -> Found:
     """A page of the exams that `actor` may know, emergencies first among those still open, then newest first."""
-    statement = _filtered(visible_to(actor), wanted)
+    statement = _chosen(actor, wanted)
     total = session.scalar(select(func.count()).select_from(statement.with_only_columns(Exam.id).subquery())) or 0
     size = max(1, min(wanted.size, 200))
     pages = max(1, -(-total // size))
     page = max(1, min(wanted.page, pages))
+    if reads(actor) and not wanted.text.strip():
+        # As CASE: walked in the page's order, which soon is full, and not all that a hospital reads.
+        statement = _chosen(actor, wanted, case((visibility(actor), 1), else_=0) == 1)
     ordered = statement.order_by(Exam.registered_at.desc(), Exam.id.desc()).offset((page - 1) * size).limit(size)
     return Found(list(session.scalars(ordered).unique()), total, page, pages)
 

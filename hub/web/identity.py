@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from hub.accounts.roles import Permission
 from hub.dicom.identity import mask
@@ -81,22 +82,31 @@ def _side(exam: Exam, side: dict[str, Any], locale: str) -> dict[str, Any]:
     return {"study": side["study"], "rows": rows, "wrong": "differs" in notes.values()}
 
 
+_OTHERS = 30
+
+
+def _expected(session: Session, org_id: str) -> list[Exam]:
+    """Exams of a clinic that images may belong to, the newest first; one more than a list of others shows."""
+    states = [State.REGISTERED.value, State.RECEIVING.value, State.TO_VERIFY.value]
+    # Chosen before they are put in order: in order, SQLite walks all exams of the clinic to find them.
+    waiting = select(Exam.id).where(Exam.org_id == org_id, Exam.state.in_(states))
+    return list(
+        session.scalars(
+            select(Exam).where(Exam.id.in_(waiting)).order_by(Exam.registered_at.desc()).limit(_OTHERS + 1)
+        ).unique()
+    )
+
+
 @router.get("/verify-identity", response_class=HTMLResponse, include_in_schema=False)
 def verify_page(request: Request, actor: Verifier, session: ReadDb) -> HTMLResponse:
     """Exams whose images disagree with their registration, with both sides, oldest first."""
     locale = locale_of(request)
     entries: list[dict[str, Any]] = []
+    expected: dict[str, list[Exam]] = {}
     for exam in registration.to_verify(session, actor):
-        others = session.scalars(
-            select(Exam)
-            .where(
-                Exam.org_id == exam.org_id,
-                Exam.id != exam.id,
-                Exam.state.in_([State.REGISTERED.value, State.RECEIVING.value, State.TO_VERIFY.value]),
-            )
-            .order_by(Exam.registered_at.desc())
-            .limit(30)
-        ).unique()
+        if exam.org_id not in expected:
+            expected[exam.org_id] = _expected(session, exam.org_id)
+        others = [other for other in expected[exam.org_id] if other.id != exam.id][:_OTHERS]
         count = next((note for note in exam.identity_notes if note.get("kind") == "count"), None)
         entries.append(
             {

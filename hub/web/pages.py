@@ -186,7 +186,7 @@ def _waiting(actor: Actor, wanted: set[str]) -> dict[str, int]:
         if "alerts" in wanted:
             counts["alerts"] = limit_alerts.count(session, actor)
         if "verify" in wanted:
-            counts["verify"] = len(registration.to_verify(session, actor))
+            counts["verify"] = registration.count_to_verify(session, actor)
         if "messages" in wanted:
             counts["messages"] = len(thread.unread(session, actor))
     return counts
