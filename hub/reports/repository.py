@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, literal_column, select
 from sqlalchemy.orm import Session
 
 from hub.accounts.roles import COUNTY_WIDE_ROLES, Role
 from hub.exams.models import Exam
-from hub.exams.repository import visible_to
+from hub.exams.repository import visibility, visible_to
 from hub.kit.actor import Actor
 from hub.kit.errors import NotFound
 from hub.kit.i18n import _
@@ -132,12 +133,20 @@ def saved_texts(session: Session, version_id: str, *, event: str | None = None, 
 
 def open_amendments(session: Session, actor: Actor, *, limit: int = 100) -> list[Exam]:
     """Exams whose signed report is getting an addendum or a correction, oldest first."""
-    rows = session.scalars(
-        visible_to(actor)
-        .join(Report, Report.exam_id == Exam.id)
-        .join(ReportVersion, ReportVersion.report_id == Report.id)
-        .where(ReportVersion.state.in_(OPEN), ReportVersion.kind != "original")
+    # The few versions by themselves, and written out: so their own index gives them, and no other report is looked at.
+    words: list[ColumnElement[str]] = [literal_column(f"'{state.value}'") for state in sorted(OPEN)]
+    began: dict[str, datetime] = {}
+    for report_id, at in session.execute(
+        select(ReportVersion.report_id, ReportVersion.created_at)
+        .where(ReportVersion.kind != literal_column("'original'"), ReportVersion.state.in_(words))
         .order_by(ReportVersion.created_at)
-        .limit(limit)
-    )
-    return list(rows.unique())
+    ):
+        began.setdefault(report_id, at)
+    if not began:
+        return []
+    rows = session.execute(
+        select(Exam, Report.id)
+        .join(Report, Report.exam_id == Exam.id)
+        .where(visibility(actor), Report.id.in_(list(began)))
+    ).unique()
+    return [exam for exam, _report in sorted(rows, key=lambda row: began[row[1]])][:limit]

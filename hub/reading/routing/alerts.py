@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, literal_column, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.accounts.roles import Role
@@ -33,6 +33,8 @@ UNANSWERED: Final = "unanswered"
 WATCHED: Final = tuple(sorted(state.value for state in QUEUE_STATES))
 _PASS = "limit alerts"  # noqa: S105
 WAITING, RAISED, PASSED, CLOSED = "waiting", "raised", "passed", "closed"
+# Written out, not bound: only so do databases know the index of these few. Nearly all alerts are closed ones.
+_IS_RAISED: Final = LimitAlert.state == literal_column(f"'{RAISED}'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ def close_done(session: Session) -> int:
         select(LimitAlert)
         .join(Exam, Exam.id == LimitAlert.exam_id)
         .where(
-            LimitAlert.state == RAISED,
+            _IS_RAISED,
             or_(
                 Exam.state.not_in(WATCHED),
                 and_(LimitAlert.limit_key == UNANSWERED, Exam.state != State.TO_READ.value),
@@ -245,7 +247,7 @@ def county_side(actor: Actor) -> bool:
 
 def _open(actor: Actor) -> list[ColumnElement[bool]]:
     """Raised, not acknowledged by the actor's side, of an exam that is his hospital's, or anybody's."""
-    conditions: list[ColumnElement[bool]] = [LimitAlert.state == RAISED, Exam.state.in_(WATCHED)]
+    conditions: list[ColumnElement[bool]] = [_IS_RAISED, Exam.state.in_(WATCHED)]
     if county_side(actor):
         return [*conditions, LimitAlert.county_seen_at.is_(None)]
     return [

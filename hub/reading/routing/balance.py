@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from hub.accounts.roles import Role
 from hub.exams import limits
 from hub.exams.models import Exam
-from hub.exams.repository import lock, visible_to
+from hub.exams.repository import is_open, lock, visible_to
 from hub.exams.states import State
 from hub.kit import clock
 from hub.kit.actor import SYSTEM, Actor
@@ -104,14 +104,14 @@ def loads(session: Session, *, plan: Plan | None = None) -> list[Load]:
     states = [State.TO_READ, State.READING, State.REJECTED, State.TO_REVIEW, State.REVIEWING, State.PRELIMINARY]
     for org_id, state, number in session.execute(
         select(Exam.reading_org_id, Exam.state, func.count())
-        .where(Exam.state.in_([state.value for state in states]))
+        .where(is_open(), Exam.state.in_([state.value for state in states]))
         .group_by(Exam.reading_org_id, Exam.state)
     ):
         counts[org_id, state] = number
     late: dict[str | None, int] = {}
     for org_id, number in session.execute(
         select(Exam.reading_org_id, func.count())
-        .where(Exam.state.in_([state.value for state in states]), Exam.due_at < now)
+        .where(is_open(), Exam.state.in_([state.value for state in states]), Exam.due_at < now)
         .group_by(Exam.reading_org_id)
     ):
         late[org_id] = number
@@ -119,7 +119,7 @@ def loads(session: Session, *, plan: Plan | None = None) -> list[Load]:
         org_id: since
         for org_id, since in session.execute(
             select(Exam.reading_org_id, func.min(Exam.queued_at))
-            .where(Exam.state == State.TO_READ.value)
+            .where(is_open(), Exam.state == State.TO_READ.value)
             .group_by(Exam.reading_org_id)
         )
         if since is not None
@@ -159,7 +159,7 @@ def pool_waiting(session: Session) -> int:
         session.scalar(
             select(func.count())
             .select_from(Exam)
-            .where(Exam.state == State.TO_READ.value, Exam.reading_org_id.is_(None))
+            .where(is_open(), Exam.state == State.TO_READ.value, Exam.reading_org_id.is_(None))
         )
         or 0
     )
@@ -178,6 +178,7 @@ def _waiting(plan: Plan, now: datetime, *what: Any, all_of: str = "") -> Select[
         select(*what)
         .outerjoin(ExamRoute, ExamRoute.exam_id == Exam.id)
         .where(
+            is_open(),
             Exam.state == State.TO_READ.value,
             Exam.reading_org_id.is_not(None),
             Exam.lease_person_id.is_(None),

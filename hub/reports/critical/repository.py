@@ -73,6 +73,8 @@ def locked(session: Session, actor: Actor, critical_id: str) -> CriticalValue:
     return row
 
 
+# The key as well as the states: only what is open has one, and an index of these few.
+_OPEN = and_(CriticalValue.open_key.is_not(None), CriticalValue.state.in_([state.value for state in OPEN]))
 _URGENCY = case(
     (CriticalValue.state.in_([state.value for state in UNANSWERED]), 0),
     (CriticalValue.state == CriticalState.RECEIVED.value, 1),
@@ -85,7 +87,7 @@ def open_ones(session: Session, actor: Actor, *, limit: int = 100) -> list[Criti
     return list(
         session.scalars(
             select(CriticalValue)
-            .where(visibility(actor), CriticalValue.state.in_([state.value for state in OPEN]))
+            .where(visibility(actor), _OPEN)
             .order_by(_URGENCY, CriticalValue.discovered_at)
             .limit(limit)
         )
@@ -101,7 +103,7 @@ def concerning(session: Session, actor: Actor, *, limit: int = 20) -> list[Criti
         Role.TECHNOLOGIST, Role.CLINICIAN, Role.REPORTER, Role.REVIEWER, Role.DIRECTOR
     ):
         return []
-    wanted: ColumnElement[bool] = CriticalValue.state.in_([state.value for state in OPEN])
+    wanted: ColumnElement[bool] = _OPEN
     if is_clinic(actor):
         wanted = or_(
             wanted,
@@ -154,12 +156,14 @@ def history(
     if before is not None:
         statement = statement.where(CriticalValue.discovered_at < before)
     if text := text.strip():
+        # Asked of each critical value: exams of that name are looked for among few, not in the whole county.
         named = (
             select(Exam.id)
             .join(Patient, Patient.id == Exam.patient_id)
-            .where(or_(Exam.accession == text.upper(), matches(text)))
+            .where(Exam.id == CriticalValue.exam_id, or_(Exam.accession == text.upper(), matches(text)))
+            .correlate(CriticalValue)
         )
-        statement = statement.where(CriticalValue.exam_id.in_(named))
+        statement = statement.where(named.exists())
     return list(session.scalars(statement.order_by(CriticalValue.discovered_at.desc()).limit(limit)))
 
 
