@@ -228,27 +228,8 @@ def inbox(
     if text.strip():
         statement = statement.where(Exam.patient_id.in_(select(Patient.id).where(matches(text))))
     rows = session.execute(statement).all()
-    newest: dict[str, int] = {}
-    reports_ = {row[0].version.report_id for row in rows}
-    if reports_:
-        newest = {
-            row[0]: row[1]
-            for row in session.execute(
-                select(ReportVersion.report_id, func.max(ReportVersion.number))
-                .where(ReportVersion.report_id.in_(reports_), ReportVersion.state == VersionState.SIGNED)
-                .where(ReportVersion.kind == "correction")
-                .group_by(ReportVersion.report_id)
-            )
-        }
+    newest, heads = _latest(session, {row[0].version.report_id for row in rows})
     # A preliminary report gives way to whatever comes after it.
-    heads = {
-        row[0]: row[1]
-        for row in session.execute(
-            select(ReportVersion.report_id, func.max(ReportVersion.number))
-            .where(ReportVersion.report_id.in_(reports_), ReportVersion.state.in_(RELEASED))
-            .group_by(ReportVersion.report_id)
-        )
-    }
     return [
         InboxItem(
             delivery=row[0],
@@ -260,6 +241,28 @@ def inbox(
         )
         for row in rows
     ]
+
+
+def _latest(session: Session, report_ids: set[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """By report: the number of the last correction that was signed, and of the last version that went out at all.
+
+    What state a version has is asked here: asked in the statement, SQLite walks all signed versions by its index.
+    """
+    corrections: dict[str, int] = {}
+    heads: dict[str, int] = {}
+    if not report_ids:
+        return corrections, heads
+    rows = session.execute(
+        select(ReportVersion.report_id, ReportVersion.number, ReportVersion.state, ReportVersion.kind)
+        .where(ReportVersion.report_id.in_(report_ids))
+        .order_by(ReportVersion.number)
+    )
+    for report_id, number, state, kind in rows:
+        if state in RELEASED:
+            heads[report_id] = number
+        if state == VersionState.SIGNED and kind == "correction":
+            corrections[report_id] = number
+    return corrections, heads
 
 
 def unseen_count(session: Session, org_id: str | None, *, limit: int = 100) -> int:

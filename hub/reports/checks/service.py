@@ -14,7 +14,7 @@ from hub.accounts.roles import Role
 from hub.audit import service as audit
 from hub.dicom.identity import age_at, parse_age
 from hub.exams.models import Exam
-from hub.exams.repository import visible_to
+from hub.exams.repository import visibility, visible_to
 from hub.exams.states import State
 from hub.kit import clock, live
 from hub.kit.actor import Actor
@@ -389,17 +389,23 @@ class Answered:
 
 def answered(session: Session, actor: Actor, *, since: datetime, limit: int = 200) -> list[Answered]:
     """Answers to warnings, newest first, for those who watch quality."""
+    exam_of = (
+        select(Exam.id)
+        .join(Report, Report.exam_id == Exam.id)
+        .join(ReportVersion, ReportVersion.report_id == Report.id)
+        .where(ReportVersion.id == CheckOverride.version_id, visibility(actor))
+        .correlate(CheckOverride)
+    )
+    # Asked of each answer: joined, SQLite may begin with every report of the county.
     rows = session.execute(
-        select(CheckOverride, Exam)
-        .join(ReportVersion, ReportVersion.id == CheckOverride.version_id)
-        .join(Report, Report.id == ReportVersion.report_id)
-        .join(Exam, Exam.id == Report.exam_id)
-        .where(CheckOverride.at >= since, CheckOverride.withdrawn_at.is_(None))
-        .where(Exam.id.in_(visible_to(actor).with_only_columns(Exam.id)))
+        select(CheckOverride, exam_of.scalar_subquery())
+        .where(CheckOverride.at >= since, CheckOverride.withdrawn_at.is_(None), exam_of.exists())
         .order_by(CheckOverride.at.desc(), CheckOverride.id.desc())
         .limit(limit)
-    )
-    return [Answered(row, exam) for row, exam in rows.unique()]
+    ).all()
+    ids = {row[1] for row in rows}
+    exams = {exam.id: exam for exam in session.scalars(select(Exam).where(Exam.id.in_(ids)))} if ids else {}
+    return [Answered(row, exams[exam_id]) for row, exam_id in rows]
 
 
 def answer_counts(session: Session, *, since: datetime) -> dict[str, dict[str, int]]:
