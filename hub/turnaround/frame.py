@@ -125,19 +125,26 @@ def _seconds(column: Any) -> ColumnElement[float]:
     return cast(extract("epoch", column), Float)
 
 
-def pull(session: Session, *conditions: ColumnElement[bool]) -> Frame:
+def pull(session: Session, *conditions: ColumnElement[bool], either: Sequence[ColumnElement[bool]] = ()) -> Frame:
     """The exams that meet `conditions`, without those that were cancelled or made void.
 
     Whole seconds: SQLite gives no more, and nobody waits for less.
+
+    Args:
+        session: A session.
+        *conditions: All of them are met.
+        either: One of them is met. Each is asked by itself: joined by "or", SQLite would walk all exams of the county.
     """
-    meets = (*conditions, Exam.state.not_in([State.CANCELLED.value, State.VOID.value]))
+    alive = Exam.state.not_in([State.CANCELLED.value, State.VOID.value])
+    ways = [(*conditions, one, alive) for one in either] or [(*conditions, alive)]
     statement = select(
         *_TEXTS.values(),
         cast(Exam.body_parts, String),
         _seconds(Exam.registered_at),
         *(_seconds(column) for column in _CLOCKS.values()),
-    ).where(*meets)
-    rows: Sequence[Any] = session.connection().execute(statement).all()
+    )
+    by_id = {row.id: row for meets in ways for row in session.connection().execute(statement.where(*meets))}
+    rows: Sequence[Any] = list(by_id.values())
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * (len(_TEXTS) + 2 + len(_CLOCKS))
     texts = {name: _texts(columns[index]) for index, name in enumerate(_TEXTS)}
     offset = len(_TEXTS)
@@ -146,26 +153,26 @@ def pull(session: Session, *conditions: ColumnElement[bool]) -> Frame:
         name: np.floor(np.array(columns[offset + 1 + index], float))
         for index, name in enumerate(("registered_at", *_CLOCKS))
     }
-    _first_return(session, meets, texts["id"], clocks)
-    asked = _asked(session, meets, texts["id"], clocks)
+    _first_return(session, ways, texts["id"], clocks)
+    asked = _asked(session, ways, texts["id"], clocks)
     pulled: dict[str, Any] = {**texts, **clocks, **asked, "klass": _classes(texts, parts, clocks)}
     return Frame(**pulled, now=float(int(clock.now().timestamp())))
 
 
-def _asked(
-    session: Session, meets: Sequence[ColumnElement[bool]], ids: Text, clocks: dict[str, Seconds]
-) -> dict[str, Any]:
+Ways = Sequence[tuple[ColumnElement[bool], ...]]
+"""Conditions of which an exam meets all of one tuple, or of several."""
+
+
+def _asked(session: Session, ways: Ways, ids: Text, clocks: dict[str, Seconds]) -> dict[str, Any]:
     """Pauses, and who was returned for new images."""
     place = {exam_id: index for index, exam_id in enumerate(ids)}
     paused, sent_back = np.zeros(len(ids)), np.zeros(len(ids), bool)
     now = float(int(clock.now().timestamp()))
-    pauses = (
-        select(ExamPause.exam_id, _seconds(ExamPause.began_at), _seconds(ExamPause.ended_at))
-        .join(Exam, Exam.id == ExamPause.exam_id)
-        .where(*meets)
+    pauses = select(ExamPause.id, ExamPause.exam_id, _seconds(ExamPause.began_at), _seconds(ExamPause.ended_at)).join(
+        Exam, Exam.id == ExamPause.exam_id
     )
-    rows: Sequence[Any] = session.connection().execute(pauses).all()
-    for exam_id, began, ended in rows:
+    rows: dict[str, Any] = {row.id: row for meets in ways for row in session.connection().execute(pauses.where(*meets))}
+    for _id, exam_id, began, ended in rows.values():
         if exam_id in place:
             index = place[exam_id]
             paused[index] += (now if ended is None else np.floor(ended)) - np.floor(began)
@@ -174,11 +181,12 @@ def _asked(
     returned = (
         select(Transition.exam_id)
         .join(Exam, Exam.id == Transition.exam_id)
-        .where(Transition.event == Event.REQUEST_RETAKE.value, *meets)
+        .where(Transition.event == Event.REQUEST_RETAKE.value)
     )
-    for (exam_id,) in session.connection().execute(returned):
-        if exam_id in place:
-            sent_back[place[exam_id]] = True
+    for meets in ways:
+        for (exam_id,) in session.connection().execute(returned.where(*meets)):
+            if exam_id in place:
+                sent_back[place[exam_id]] = True
     return {"paused": paused, "sent_back": sent_back}
 
 
@@ -228,17 +236,16 @@ def _classes(texts: dict[str, Text], parts: Sequence[str], clocks: dict[str, Sec
     return found
 
 
-def _first_return(
-    session: Session, meets: Sequence[ColumnElement[bool]], ids: Text, clocks: dict[str, Seconds]
-) -> None:
+def _first_return(session: Session, ways: Ways, ids: Text, clocks: dict[str, Seconds]) -> None:
     amended = aliased(Transition)
-    found = session.scalars(
+    amendments = (
         select(amended.exam_id)
         .join(Exam, Exam.id == amended.exam_id)
         # Written out, not bound: only so can SQLite use the index of amended exams.
-        .where(amended.event == literal_column(f"'{Event.AMEND.value}'"), *meets)
+        .where(amended.event == literal_column(f"'{Event.AMEND.value}'"))
         .distinct()
-    ).all()
+    )
+    found = sorted({exam_id for meets in ways for exam_id in session.scalars(amendments.where(*meets))})
     if not found:
         return
     place = {exam_id: index for index, exam_id in enumerate(ids)}

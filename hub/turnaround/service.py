@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
 
 import numpy as np
-from sqlalchemy import ColumnElement, extract, func, or_, select, update
+from sqlalchemy import ColumnElement, extract, func, select, update
 from sqlalchemy.orm import Session
 
 from hub.accounts.models import Person
@@ -21,7 +21,7 @@ from hub.exams import calendar, limits
 from hub.exams.catalogue import MODALITIES, PRIORITIES
 from hub.exams.limits import CLASS_NAMES, Limits
 from hub.exams.models import Exam, Transition
-from hub.exams.repository import hold, visibility
+from hub.exams.repository import hold, is_open, visibility
 from hub.exams.states import OPEN_STATES, State
 from hub.kit import clock, live
 from hub.kit.actor import Actor
@@ -360,7 +360,6 @@ def board(session: Session, actor: Actor) -> Board:
     may_measure(actor)
     now = clock.now()
     begin, _end = bounds(today(), today())
-    open_states = [state.value for state in OPEN_STATES]
     recent = now - timedelta(days=_UNSEEN_DAYS)
     at_home = Exam.state.in_([State.SIGNED.value, State.RETURNED.value]) & (Exam.signed_at >= recent)
     entered = {
@@ -373,7 +372,7 @@ def board(session: Session, actor: Actor) -> Board:
         )
         if count
     }
-    frame = pull(session, or_(Exam.state.in_(open_states), Exam.signed_at >= begin))
+    frame = pull(session, either=(is_open(), Exam.id.in_(select(Exam.id).where(Exam.signed_at >= begin))))
     found = measures.stages(frame, limits.load(session))
     unsigned = np.isnan(frame.signed_at)
     late = found["report"].late & unsigned
