@@ -202,7 +202,7 @@ def render(
 ) -> HTMLResponse:
     """Render a page or a fragment for whoever asked, in his language.
 
-    Templates get: `request`, `actor` (None when nobody is logged in), `person`, `organisation`, `nav`, `locale`,
+    Templates get: `request`, `actor` (None when nobody is logged in), `person`, `organisation`, `nav()`, `locale`,
     `csrf_token`, `i18n_json`, `settings`, `can(permission…)`, `now`, and `values`.
     """
     actor: Actor | None = getattr(request.state, "actor", None)
@@ -215,7 +215,8 @@ def render(
         "actor": actor,
         "person": getattr(request.state, "person", None),
         "organisation": getattr(request.state, "organisation", None),
-        "nav": navigation(actor, request.url.path) if actor else [],
+        # Asked for where it is shown: a fragment has no application bar, and counts nothing for it.
+        "nav": lambda: navigation(actor, request.url.path) if actor is not None else [],
         "live_since": getattr(request.state, "live_since", 0),
         "locale": locale,
         "csrf_token": session.csrf if session is not None else "",

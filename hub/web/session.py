@@ -208,7 +208,7 @@ _SYSTEMS = (
 @router.get("/nav", include_in_schema=False, response_class=HTMLResponse)
 def nav(request: Request, actor: Annotated[Actor, require(P.ACCOUNT_SELF, passive=True)], at: str = "/") -> Response:
     """The application bar's entries, fetched again when something moved."""
-    return render(request, "_nav.html", {"nav": navigation(actor, at), "at": at})
+    return render(request, "_nav.html", {"nav": lambda: navigation(actor, at), "at": at})
 
 
 class PasswordChange(BaseModel):

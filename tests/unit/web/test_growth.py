@@ -110,24 +110,36 @@ def _put_to_somebody() -> None:
         session.execute(update(Exam).where(Exam.id.in_(waiting[6:12])).values(identity="open"))
 
 
-def _plans(ask: Callable[[], object], part: str) -> list[str]:
-    """How SQLite goes about the statements of `ask` in which `part` stands."""
-    engine, asked = database().engine, []
+def _asked(ask: Callable[[], object], part: str) -> list[tuple[str, Any]]:
+    """The statements of `ask` in which `part` stands, with their parameters."""
+    engine, found = database().engine, []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
         if part in statement:
-            asked.append((statement, parameters))
+            found.append((statement, parameters))
 
     event.listen(engine, "before_cursor_execute", note)
     ask()
     event.remove(engine, "before_cursor_execute", note)
+    return found
+
+
+def _plans(ask: Callable[[], object], part: str) -> list[str]:
+    """How SQLite goes about the statements of `ask` in which `part` stands."""
+    asked = _asked(ask, part)
     assert asked, part
-    with engine.connect() as connection:
+    with database().engine.connect() as connection:
         return [
             str(row[3])
             for statement, parameters in asked
             for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters)
         ]
+
+
+def test_badges_are_counted_once_for_a_page_and_for_no_part_of_one(world: World) -> None:
+    client = world.client("reviewer")
+    for path, times in (("/queue", 1), ("/nav", 1), ("/queue/rows", 0), ("/critical/bar", 0)):
+        assert len(_asked(lambda path=path: client.get(path), "review.author_seen_at IS NULL")) == times, path
 
 
 WAYS = (
