@@ -226,7 +226,9 @@ def inbox(
     if before is not None:
         statement = statement.where(Delivery.delivered_at < before)
     if text.strip():
-        statement = statement.where(Exam.patient_id.in_(select(Patient.id).where(matches(text))))
+        # A clinic's reports are of its own patients.
+        named = select(Patient.id).where(Patient.org_id == actor.org_id, matches(text))
+        statement = statement.where(Exam.patient_id.in_(named))
     rows = session.execute(statement).all()
     newest, heads = _latest(session, {row[0].version.report_id for row in rows})
     # A preliminary report gives way to whatever comes after it.

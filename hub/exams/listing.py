@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, CompoundSelect, Select, case, func, or_, s
 from sqlalchemy.orm import Session, object_session
 
 from hub.exams.models import Exam, Transition
-from hub.exams.repository import is_open, open_identity, reads, visibility, visible_to
+from hub.exams.repository import is_open, knows_own_alone, open_identity, reads, visibility, visible_to
 from hub.exams.states import OPEN_STATES, Event, State
 from hub.kit import clock
 from hub.kit.actor import Actor
@@ -86,10 +86,12 @@ def _text(column: Any) -> Any:
     return cast(column, String)
 
 
-def _conditions(wanted: ExamFilter) -> list[ColumnElement[bool]]:
+def _conditions(actor: Actor, wanted: ExamFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if typed := wanted.text.strip():
         matching = select(Patient.id).where(patients.matches(typed))
+        if knows_own_alone(actor):
+            matching = matching.where(Patient.org_id == actor.org_id)
         conditions = [Exam.patient_id.in_(matching), Exam.accession == typed.upper()]
         if any(char.isdigit() for char in typed):
             conditions.append(Exam.encounter_number == typed)
@@ -109,7 +111,7 @@ def _few(actor: Actor, wanted: ExamFilter) -> Select[Any] | CompoundSelect[Any] 
     Each part is a range of an index. Chosen by one condition with "or", or put in order at once, a database may look
     at everything that the clinic ever had.
     """
-    own = select(Exam.id).where(visibility(actor), *_conditions(wanted))
+    own = select(Exam.id).where(visibility(actor), *_conditions(actor, wanted))
     if wanted.alert in ALERTS:
         return own.where(alert_condition(wanted.alert))
     if wanted.state in OPEN_STATES and wanted.day == "today":
@@ -128,7 +130,7 @@ def _chosen(actor: Actor, wanted: ExamFilter, known: ColumnElement[bool] | None 
     few = _few(actor, wanted)
     if few is not None:
         return select(Exam).where(Exam.id.in_(few))
-    statement = (visible_to(actor) if known is None else select(Exam).where(known)).where(*_conditions(wanted))
+    statement = (visible_to(actor) if known is None else select(Exam).where(known)).where(*_conditions(actor, wanted))
     now = clock.local(clock.now(), get_settings().timezone).date()
     if wanted.day == "week":
         start, _end = day_bounds(now - timedelta(days=6))

@@ -107,6 +107,12 @@ def open_identity() -> ColumnElement[bool]:
     return Exam.identity == literal_column("'open'")
 
 
+def knows_own_alone(actor: Actor) -> bool:
+    """Whether `actor` knows no exams but those of his own clinic, whose patients are the clinic's own, too."""
+    county = actor.kind == "system" or actor.has(*COUNTY_WIDE_ROLES)
+    return not (county or reads(actor) or archive_of_readers(actor))
+
+
 def visible_to(actor: Actor) -> Select[Exam]:
     """Select of the exams that `actor` may know."""
     return select(Exam).where(visibility(actor))
