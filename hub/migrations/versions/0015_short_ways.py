@@ -27,7 +27,6 @@ _NEW: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("ix_limit_alert_raised", "limit_alert", ["exam_id"], "state = 'raised'"),
     ("ix_report_version_amending", "report_version", ["created_at", "report_id"], _AMENDING),
     ("ix_review_unread", "review", ["author_id", "signed_at"], "author_seen_at IS NULL"),
-    ("ix_conclusion_change_opened", "conclusion_change", ["state", "opened_at"], None),
     ("ix_arbitration_first", "arbitration", ["first_id"], None),
     ("ix_arbitration_second", "arbitration", ["second_id"], None),
     ("ix_arbitration_arbiter", "arbitration", ["arbiter_id"], None),

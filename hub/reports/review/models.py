@@ -71,7 +71,6 @@ class ConclusionChange(Base):
     __table_args__ = (
         Index("ix_conclusion_change_open", "org_id", "state"),
         Index("ix_conclusion_change_due", "state", "escalate_due"),
-        Index("ix_conclusion_change_opened", "state", "opened_at"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=id_default)

@@ -357,16 +357,18 @@ def mark_read(session: Session, actor: Actor, review_id: str) -> Review:
 # --- changed conclusions --------------------------------------------------------------------------------------------
 
 
+def _known(actor: Actor) -> ColumnElement[bool]:
+    """The condition that a change is of an exam that the actor may know.
+
+    Asked of each change: joined, SQLite may begin with every exam of his.
+    """
+    exam = select(Exam.id).where(Exam.id == ConclusionChange.exam_id, visibility(actor))
+    return exam.correlate(ConclusionChange).exists()
+
+
 def changes_for(session: Session, actor: Actor, *, only_open: bool = True, limit: int = 50) -> list[ConclusionChange]:
     """Changed conclusions that concern the actor: his clinic's, his hospital's, or (county-wide roles) all."""
-    # Asked of each change: joined, SQLite may begin with every exam that the actor may know.
-    known = select(Exam.id).where(Exam.id == ConclusionChange.exam_id, visibility(actor))
-    statement = (
-        select(ConclusionChange)
-        .where(known.correlate(ConclusionChange).exists())
-        .order_by(ConclusionChange.opened_at.desc())
-        .limit(limit)
-    )
+    statement = select(ConclusionChange).where(_known(actor)).order_by(ConclusionChange.opened_at.desc()).limit(limit)
     if only_open:
         statement = statement.where(ConclusionChange.state.in_(CHANGE_OPEN))
     return list(session.scalars(statement))
@@ -404,8 +406,7 @@ def alarming(session: Session, actor: Actor, at: datetime, *, limit: int = 20) -
     return list(
         session.scalars(
             select(ConclusionChange)
-            .join(Exam, Exam.id == ConclusionChange.exam_id)
-            .where(visibility(actor), ConclusionChange.state.in_(CHANGE_OPEN), or_(*ways))
+            .where(_known(actor), ConclusionChange.state.in_(CHANGE_OPEN), or_(*ways))
             .order_by(ConclusionChange.opened_at)
             .limit(limit)
         )

@@ -65,7 +65,7 @@ def test_open_questions_and_returns_are_carried_over(tmp_path: Path, monkeypatch
         paused = connection.execute(text("SELECT id FROM exam WHERE paused_at IS NOT NULL")).scalars().all()
         assert paused == ["waits"]
         triggers = connection.execute(text("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'")).scalar()
-    command.upgrade(config(), "0013")
+    command.upgrade(config(), "0015")
     with engine.connect() as connection:
         heads = connection.execute(
             text("SELECT e.id, t.kind FROM exam e JOIN thread_entry t ON t.id = e.thread_last AND t.exam_id = e.id")

@@ -155,7 +155,7 @@ WAYS = (
     ("reviewer", "/queue", "ORDER BY report_version.created_at", "ix_report_version_amending"),
     ("reviewer", "/queue", "LIMIT ? OFFSET ?) AS anon_2 UNION ALL", "ix_exam_open_reading"),
     ("director", "/turnaround/board", "AND (exam.state NOT IN", "ix_exam_open"),
-    ("reviewer", "/api/conclusion-changes", "FROM conclusion_change", "ix_conclusion_change_opened"),
+    ("reviewer", "/api/conclusion-changes", "FROM conclusion_change", "SEARCH conclusion_change USING INDEX"),
     ("technologist", "/clinic", "exam.returned_at >=", "ix_exam_org_returned"),
 )
 """Who asks for what; a part of the statement that is meant; the index that finds it."""
