@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import DateTime, Engine, MetaData, String, create_engine, event
 from sqlalchemy.engine import Dialect, make_url
@@ -98,39 +98,39 @@ class _Connection(sqlite3.Connection):
         for cursor in list(self._cursors):
             cursor.close()
 
-    def begin_writing(self, turn: WritingTurn) -> None:
-        """Begin a transaction that writes, when it is its turn."""
+    def take_turn(self, turn: WritingTurn) -> None:
+        """Wait until it is this connection's turn to write; it ends with the transaction."""
         if turn.take():
             self._turn = turn
-        try:
-            self.execute("BEGIN IMMEDIATE").close()
-        except BaseException:
-            self._end_turn()
-            raise
 
     def commit(self) -> None:
         """Commit, and let the next one write."""
         super().commit()
-        self._end_turn()
+        self.end_turn()
 
     def rollback(self) -> None:
         """Roll back, and let the next one write."""
         try:
             super().rollback()
         finally:
-            self._end_turn()
+            self.end_turn()
 
     def close(self) -> None:
         """Close; what was not committed is rolled back."""
         try:
             super().close()
         finally:
-            self._end_turn()
+            self.end_turn()
 
-    def _end_turn(self) -> None:
+    def end_turn(self) -> None:
+        """Let the next one write."""
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.give()
+
+
+_PATIENCE: Final = 15.0
+"""Seconds that a writer of SQLite waits for its turn, and then for whoever writes without one."""
 
 
 def make_engine(settings: Settings) -> Engine:
@@ -157,7 +157,7 @@ def make_engine(settings: Settings) -> Engine:
     turn = _turn_of(settings)
     engine = create_engine(
         settings.database_url,
-        connect_args={"timeout": 30, "check_same_thread": False, "factory": _Connection},
+        connect_args={"timeout": _PATIENCE, "check_same_thread": False, "factory": _Connection},
         poolclass=QueuePool,
         pool_size=8,
         max_overflow=64,
@@ -174,7 +174,7 @@ def make_engine(settings: Settings) -> Engine:
     def _pragmas(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout=30000")
+        cursor.execute(f"PRAGMA busy_timeout={round(_PATIENCE * 1000)}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -185,10 +185,17 @@ def make_engine(settings: Settings) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         mode = connection.get_execution_options().get("hub_begin", "IMMEDIATE")
-        if mode == "IMMEDIATE" and turn is not None:
-            connection.connection.driver_connection.begin_writing(turn)
-        else:
+        if mode != "IMMEDIATE" or turn is None:
             connection.exec_driver_sql(f"BEGIN {mode}")
+            return
+        own = connection.connection.driver_connection
+        own.take_turn(turn)
+        try:
+            # By SQLAlchemy, so that a refusal is an error that everybody knows to handle.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except BaseException:
+            own.end_turn()
+            raise
 
     return engine
 
@@ -198,7 +205,7 @@ def _turn_of(settings: Settings) -> WritingTurn | None:
     name = make_url(settings.database_url).database
     if not name or name == ":memory:" or name.startswith("file:"):
         return None
-    return WritingTurn(Path(f"{name}-turn"))
+    return WritingTurn(Path(f"{name}-turn"), patience=_PATIENCE)
 
 
 class Database:

@@ -404,7 +404,7 @@ def _suitable(
         pool_last=routing.over_pool_share(session, actor.org_id),
     )
     own = {exam.id for exam in returned}
-    for exam in _came_back(session, actor, search, found, returned):
+    for exam in _came_back(session, actor, search, found, _beyond(returned, without)):
         if exam.id == without or exam.id in not_mine:
             continue
         mine = exam.state == State.REJECTED or exam.id in own
@@ -429,8 +429,8 @@ def _came_back(
         else ()
     )
     first = {exam.id: exam for exam in (*returned, *answered)}
-    yield from (exam for exam in first.values() if exam.priority == "emergency")
-    pending = [exam for exam in first.values() if exam.priority != "emergency"]
+    yield from (exam for exam in first.values() if _is_emergency(exam))
+    pending = [exam for exam in first.values() if not _is_emergency(exam)]
     for exam in found:
         if pending and exam.priority != "emergency":
             yield from pending
@@ -438,6 +438,20 @@ def _came_back(
         if exam.id not in first:
             yield exam
     yield from pending
+
+
+def _is_emergency(exam: Exam) -> bool:
+    """Whether the patient waits for it as an emergency: what is written after the signature is no such thing."""
+    return exam.priority == "emergency" and State(exam.state) in QUEUE_STATES
+
+
+def _beyond(returned: Sequence[Exam], without: str) -> Sequence[Exam]:
+    """Without the additions and corrections up to the one just left: each is offered in turn, and then the queue."""
+    drafts = [exam.id for exam in returned if State(exam.state) not in QUEUE_STATES]
+    if without not in drafts:
+        return returned
+    passed = set(drafts[: drafts.index(without) + 1])
+    return [exam for exam in returned if exam.id not in passed]
 
 
 def may_claim(exam: Exam, actor: Actor) -> bool:

@@ -44,7 +44,9 @@ class NotAsRemembered(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Study:
+class Remembered:
+    """What never changes of a study, and which series it has."""
+
     id: str
     patient: Mapping[str, Any]
     notes: frozenset[str]
@@ -52,7 +54,7 @@ class _Study:
     series: Mapping[str, str]
 
 
-_remembered: OrderedDict[tuple[str, str], _Study] = OrderedDict()
+_remembered: OrderedDict[tuple[str, str], Remembered] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -66,7 +68,7 @@ def remember(indexing: Indexing) -> None:
             before = _remembered.get(key)
             series = dict(before.series) if before is not None and before.id == study.id else {}
             series |= {one.uid: one.id for one in indexing.series.values() if one and one.study_id == study.id}
-            _remembered[key] = _Study(
+            _remembered[key] = Remembered(
                 study.id, study.header_patient, frozenset(study.notes), study.text_flagged, series
             )
             _remembered.move_to_end(key)
@@ -83,18 +85,24 @@ def forget(org_id: str | None = None, uids: Sequence[str] = ()) -> None:
             _remembered.pop((org_id or "", uid), None)
 
 
-def fits(org_id: str, files: Sequence[ParsedInstance], *, hint: str | None) -> bool:
-    """Whether all of these files are more images of studies that are remembered, and change nothing but counts.
+def fits(org_id: str, files: Sequence[ParsedInstance], *, hint: str | None) -> Mapping[str, Remembered] | None:
+    """The studies of which all of these files are more images that change nothing but counts; None where some are not.
 
     Args:
         org_id: The sender.
         files: What was read of them.
         hint: The character set that the sender's devices are known to use.
+
+    Returns:
+        By Study Instance UID what the files were compared with: what is remembered later may be of another study that
+        took its place.
     """
     if not files or len({parsed.sop_instance_uid for parsed in files}) != len(files):
-        return False
+        return None
+    studies: dict[str, Remembered] = {}
     for parsed in files:
-        study = _remembered.get((org_id, parsed.study_instance_uid))
+        uid = parsed.study_instance_uid
+        study = studies.get(uid) or _remembered.get((org_id, uid))
         if (
             study is None
             or parsed.series_instance_uid not in study.series
@@ -103,8 +111,9 @@ def fits(org_id: str, files: Sequence[ParsedInstance], *, hint: str | None) -> b
             or hinted(parsed) not in ("", hint)
             or header_patient(parsed) != study.patient
         ):
-            return False
-    return True
+            return None
+        studies[uid] = study
+    return studies
 
 
 # By the tables, and built once: what the ORM adds costs more than the statements do.
@@ -132,14 +141,17 @@ _COUNT_SERIES: Final = (
 )
 
 
-def append(session: Session, actor: Actor, org_id: str, files: Sequence[Prepared]) -> list[Outcome]:
+def append(
+    session: Session, actor: Actor, org_id: str, known: Mapping[str, Remembered], files: Sequence[Prepared]
+) -> list[Outcome]:
     """Write the rows of files that fit; database only.
 
     Args:
         session: The transaction.
         actor: Who sends.
         org_id: Whose they are.
-        files: As from `Batch`; `fits` has said so of all of them.
+        known: What `fits` has compared them with.
+        files: As from `Batch`.
 
     Returns:
         An outcome for each file, in order; each is `stored`.
@@ -156,12 +168,10 @@ def append(session: Session, actor: Actor, org_id: str, files: Sequence[Prepared
     rows: list[dict[str, Any]] = []
     headers: list[dict[str, Any]] = []
     outcomes: dict[str, Outcome] = {}
-    studies: list[tuple[_Study, list[Prepared]]] = []
+    studies: list[tuple[Remembered, list[Prepared]]] = []
     # Studies in one order everywhere, so that two transactions never wait for each other's.
     for uid, group in sorted(by_study.items()):
-        study = _remembered.get((org_id, uid))
-        if study is None:
-            raise NotAsRemembered
+        study = known[uid]
         studies.append((study, group))
         counted = connection.execute(
             _COUNT_STUDY,

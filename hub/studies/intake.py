@@ -310,8 +310,10 @@ class Batch:
             or self._source == HUB_SOURCE
             or len(parsed) != len(self._files)
             or not all(isinstance(file.source, bytes) for file in self._files)
-            or not appending.fits(self._org_id, parsed, hint=self._hint)
         ):
+            return None
+        known_studies = appending.fits(self._org_id, parsed, hint=self._hint)
+        if known_studies is None:
             return None
         packs = self._store(range(len(self._files)))
         files = {number: file for pack in packs for number, file in pack.items()}
@@ -321,14 +323,14 @@ class Batch:
                 raise appending.NotAsRemembered
             with database().writing() as session:
                 ready = [files[number] for number in range(len(self._files))]
-                return appending.append(session, self._actor, self._org_id, ready)
+                return appending.append(session, self._actor, self._org_id, known_studies, ready)
         except (appending.NotAsRemembered, Conflict):
             tidy(keys)
         except DBAPIError as error:
             # Whether it was committed nobody knows: what it may have come to name is left to the sweep.
             if not _may_retry(error) and not isinstance(error, DataError):
                 raise
-        except BaseException:
+        except Exception:
             tidy(keys)
             raise
         appending.forget(self._org_id, [one.study_instance_uid for one in parsed])

@@ -25,7 +25,8 @@ from hub.reports.review.states import CHANGE_NAMES, ChangeState
 class OpenChange:
     """A changed conclusion that nobody has acknowledged, as one person sees it at one moment.
 
-    `own` is whether it is his clinic's to acknowledge; `phones` whom the reading side rings now. `level` is counted
+    `own` is whether it is his clinic's to acknowledge; `rings` whether he is of the reading side, which rings, and
+    `phones` whom now: others are not shown anybody's number. `level` is counted
     from the row and the clock: "", `escalate` (the second contact's turn) or `breach` (the duty officer's).
     """
 
@@ -34,6 +35,7 @@ class OpenChange:
     title: str
     own: bool
     level: str
+    rings: bool
     phones: list[Phone]
     now: datetime
 
@@ -73,13 +75,13 @@ def _of(session: Session, actor: Actor, rows: list[ConclusionChange], locale: st
         people = contacts.rung_at(session, row, level or "alarm", at) if rings else []
         exam = exams[row.exam_id]
         own = row.org_id == actor.org_id
-        found.append(OpenChange(row, exam, exam_words(exam, locale), own, level, people, at))
+        found.append(OpenChange(row, exam, exam_words(exam, locale), own, level, rings, people, at))
     order = {"breach": 0, "escalate": 1, "": 2}
     return sorted(found, key=lambda one: (order[one.level], one.change.opened_at))
 
 
 def conclusion_board(session: Session, actor: Actor, locale: str) -> list[OpenChange]:
-    """Changed conclusions that nobody has acknowledged, the latest first, for the board."""
+    """Changed conclusions that nobody has acknowledged, the most overdue first, for the board."""
     return _of(session, actor, service.changes_for(session, actor, limit=100), locale)
 
 

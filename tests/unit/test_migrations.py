@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from conftest import SERVER, need
+from hub.kit import clock
 from hub.kit.db import Base, make_engine
 from hub.kit.settings import get_settings
 from hub.migrations.models import load_all
@@ -253,7 +254,7 @@ def test_drawings_become_rows_of_their_own_and_a_list_again(empty: Engine) -> No
 
 
 def test_changed_conclusions_get_their_timers_and_go_back_open(empty: Engine) -> None:
-    """0014 and back with rows: what is open has timers from when it was opened, what was escalated is open again."""
+    """0014 and back with rows: what is open has timers from the upgrade on, what was escalated is open again."""
     from alembic import command
 
     from hub.migrations.upgrade import config
@@ -285,8 +286,10 @@ def test_changed_conclusions_get_their_timers_and_go_back_open(empty: Engine) ->
             ("open", "h", []),
             ("acknowledged", "h", []),
         ]
-        assert all(row.escalate_due - row.opened_at == timedelta(minutes=15) for row in rows)
-        assert all(row.breach_due - row.opened_at == timedelta(minutes=30) for row in rows)
+        assert all(row.breach_due - row.escalate_due == timedelta(minutes=15) for row in rows)
+        waits = rows[0].escalate_due - clock.now()
+        assert timedelta(minutes=10) < waits <= timedelta(minutes=15)
+        assert rows[1].escalate_due - rows[1].opened_at == timedelta(minutes=15)
         session.execute(text("UPDATE conclusion_change SET state = 'breached' WHERE id = 'x'"))
         session.commit()
     command.downgrade(config(), "0013")

@@ -46,7 +46,7 @@ def upgrade() -> None:
             if not isinstance(one, dict):
                 continue
             uid = one.get("annotationUID")
-            if not isinstance(uid, str) or not 0 < len(uid) <= _LONGEST or uid in found:
+            if not isinstance(uid, str) or not 0 < len(uid) <= _LONGEST or not uid.isprintable() or uid in found:
                 uid = new_id()
             found[uid] = {**one, "annotationUID": uid}
         for place, (uid, body) in enumerate(found.items(), 1):

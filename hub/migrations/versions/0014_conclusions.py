@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,7 +20,7 @@ _NONE_YET = sa.text("'1970-01-01 00:00:00+00:00'")
 
 
 def upgrade() -> None:
-    """Forward. The timers of what is open already run from when it was opened: nobody has acknowledged it since."""
+    """Forward. The timers of what is open begin now: nobody is rung at night for what has lain there for a month."""
     op.add_column("conclusion_change", sa.Column("hospital_id", _ID, nullable=True))
     for name in ("escalate_due", "breach_due"):
         op.add_column("conclusion_change", sa.Column(name, _TIME, nullable=False, server_default=_NONE_YET))
@@ -31,23 +31,29 @@ def upgrade() -> None:
     changes = sa.table(
         "conclusion_change",
         *(sa.column("id", _ID), sa.column("exam_id", _ID), sa.column("hospital_id", _ID)),
-        *(sa.column("opened_at", _TIME), sa.column("escalate_due", _TIME), sa.column("breach_due", _TIME)),
+        *(
+            sa.column("state", sa.String(12)),
+            sa.column("opened_at", _TIME),
+            sa.column("escalate_due", _TIME),
+            sa.column("breach_due", _TIME),
+        ),
     )
     exams = sa.table("exam", sa.column("id", _ID), sa.column("reading_org_id", _ID))
-    bind = op.get_bind()
+    bind, now = op.get_bind(), datetime.now(UTC)
     found = bind.execute(
-        sa.select(changes.c.id, changes.c.opened_at, exams.c.reading_org_id).join(
+        sa.select(changes.c.id, changes.c.state, changes.c.opened_at, exams.c.reading_org_id).join(
             exams, exams.c.id == changes.c.exam_id
         )
     )
     for row in found.all():
+        begun = now if row.state == "open" else row.opened_at
         bind.execute(
             changes.update()
             .where(changes.c.id == row.id)
             .values(
                 hospital_id=row.reading_org_id,
-                escalate_due=row.opened_at + _ESCALATE,
-                breach_due=row.opened_at + _BREACH,
+                escalate_due=begun + _ESCALATE,
+                breach_due=begun + _BREACH,
             )
         )
     op.create_table(

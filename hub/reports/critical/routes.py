@@ -65,7 +65,8 @@ def list_classes(request: Request, session: ReadDb, actor: Viewer) -> ClassesAns
 @router.put("/critical/rules", summary="The county's classes and timers")
 def set_rules(body: RulesBody, request: Request, session: WriteDb, actor: Setter) -> ClassesAnswer:
     """Written whole; procedures that run keep the times they began with."""
-    rules = classes.parse(body.model_dump())
+    said = body.model_dump(exclude_none=True)
+    rules = classes.parse(classes.to_json(classes.load(session)) | said)
     sites.set_county_setting(session, actor, SETTING, classes.to_json(rules))
     with use_locale(pick_locale(request.cookies.get(LOCALE_COOKIE))):
         return classes_of(rules)

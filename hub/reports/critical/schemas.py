@@ -87,8 +87,10 @@ class RulesBody(BaseModel):
     additions: list[AdditionBody] = Field(default_factory=list, max_length=100)
     escalate_minutes: int = 5
     breach_minutes: int = 10
-    change_escalate_minutes: int = Field(15, description="Of a preliminary report's changed conclusion.")
-    change_breach_minutes: int = 30
+    change_escalate_minutes: int | None = Field(
+        None, description="Of a preliminary report's changed conclusion; as it was where it is left out."
+    )
+    change_breach_minutes: int | None = None
 
 
 class ClassAnswer(BaseModel):

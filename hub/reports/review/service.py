@@ -367,10 +367,15 @@ def _known(actor: Actor) -> ColumnElement[bool]:
 
 
 def changes_for(session: Session, actor: Actor, *, only_open: bool = True, limit: int = 50) -> list[ConclusionChange]:
-    """Changed conclusions that concern the actor: his clinic's, his hospital's, or (county-wide roles) all."""
-    statement = select(ConclusionChange).where(_known(actor)).order_by(ConclusionChange.opened_at.desc()).limit(limit)
+    """Changed conclusions that concern the actor: his clinic's, his hospital's, or (county-wide roles) all.
+
+    Of the open ones those that wait longest, else the latest.
+    """
+    statement = select(ConclusionChange).where(_known(actor)).limit(limit)
     if only_open:
-        statement = statement.where(ConclusionChange.state.in_(CHANGE_OPEN))
+        statement = statement.where(ConclusionChange.state.in_(CHANGE_OPEN)).order_by(ConclusionChange.opened_at)
+    else:
+        statement = statement.order_by(ConclusionChange.opened_at.desc())
     return list(session.scalars(statement))
 
 

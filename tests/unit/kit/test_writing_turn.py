@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
+import os
 import sqlite3
 import threading
 import time
@@ -10,12 +13,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
+from hub.kit import db
 from hub.kit.db import database
 from hub.kit.settings import get_settings
 from hub.kit.writing_turn import WritingTurn
 
 pytestmark = pytest.mark.embedded
+MAKE_ENGINE = db.make_engine
 
 
 def _hold(path: Path, seconds: float, taken: multiprocessing.synchronize.Event) -> None:
@@ -70,6 +76,65 @@ def test_the_turn_ends_with_the_transaction_however_it_ends(hub_env: Path) -> No
     assert time.monotonic() - begun < 10
     with database().reading() as session:
         assert session.scalars(text("SELECT n FROM turns")).all() == [2]
+
+
+def test_a_turn_that_cannot_be_given_back_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = WritingTurn(tmp_path / "turn", patience=0.1)
+    assert turn.take()
+    flock = fcntl.flock
+
+    def refused(*_args: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    turn.give()
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert WritingTurn(tmp_path / "turn", patience=0.1).take()
+
+
+def test_a_wait_that_is_broken_off_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, turn = WritingTurn(tmp_path / "turn"), WritingTurn(tmp_path / "turn", patience=5)
+    assert other.take()
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hub.kit.writing_turn.time.sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        turn.take()
+    monkeypatch.undo()
+    other.give()
+    assert turn.take()
+    turn.give()
+
+
+def test_a_child_does_not_hold_its_parents_turn(tmp_path: Path) -> None:
+    turn = WritingTurn(tmp_path / "turn")
+    assert turn.take()
+    context = multiprocessing.get_context("fork")
+    go = context.Event()
+    child = context.Process(target=go.wait, args=(20,))
+    child.start()
+    # As by the death of the parent: its own descriptor is closed without unlocking.
+    os.close(turn._file)
+    assert WritingTurn(tmp_path / "turn", patience=5).take()
+    go.set()
+    child.join(10)
+
+
+def test_a_database_that_stays_busy_says_so_as_any_error_of_it(hub_env: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "_PATIENCE", 0.05)
+    monkeypatch.setattr(db, "make_engine", MAKE_ENGINE)
+    db.reset_database()
+    stranger = sqlite3.connect(str(get_settings().database_url).partition("///")[2], isolation_level=None)
+    stranger.execute("BEGIN IMMEDIATE")
+    for _time in range(2):
+        with pytest.raises(OperationalError, match="locked"), database().writing() as session:
+            session.execute(text("SELECT 1"))
+    stranger.execute("ROLLBACK")
+    stranger.close()
+    with database().writing() as session:
+        session.execute(text("CREATE TABLE turns (n INTEGER)"))
 
 
 def test_who_does_not_come_by_this_door_still_excludes_the_others(hub_env: Path) -> None:

@@ -122,3 +122,21 @@ def test_what_another_hospital_reads_by_now_is_not_offered(world):
     with database().writing() as session:
         session.get_one(Exam, back).reading_org_id = world.orgs["H02"].id
     assert ahead_of(world) is None
+
+
+def test_what_is_written_after_the_signature_is_no_emergency_and_is_passed_one_by_one(world):
+    first = amended(world, kind="addendum", priority="emergency")
+    second = amended(world, kind="addendum", priority="emergency")
+    emergency = make_exam(world, priority="emergency", due_minutes=-5)
+    assert ahead_of(world) == emergency
+    assert next_of(world, without=first) == emergency
+    # Nothing that waits for a reader is left: his own are offered in turn, and not for ever.
+    assert [next_of(world), next_of(world, without=first), next_of(world, without=second)] == [first, second, None]
+
+
+def test_from_one_correction_to_the_next_and_then_to_the_queue(world):
+    first, second = amended(world), amended(world)
+    urgent = make_exam(world, priority="urgent", due_minutes=-5)
+    assert next_of(world) == first
+    assert next_of(world, without=first) == second
+    assert next_of(world, without=second) == urgent

@@ -110,7 +110,7 @@ def test_the_rows_are_those_of_the_long_way(world: World, ways: list[str], monke
         session.execute(update(Exam).values(state="cancelled"))
         old = set(session.scalars(select(Exam.id)))
     appending.forget()
-    monkeypatch.setattr(appending, "fits", lambda *_args, **_options: False)
+    monkeypatch.setattr(appending, "fits", lambda *_args, **_options: None)
     one_by_one(world, files)
     by_long = rows()
     with database().reading() as session:
@@ -187,6 +187,31 @@ def test_images_for_a_study_in_the_trash_bring_it_back(world: World, ways: list[
     with database().reading() as session:
         study = session.scalars(select(Study)).one()
         assert (study.trashed_at, study.instance_count) == (None, 3)
+
+
+def test_a_study_that_another_took_the_place_of_meanwhile_gets_nothing_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the transaction it is purged, and its identifiers come again for somebody else."""
+    take(world, *slices(2))
+    store = intake.Batch._store
+
+    def meanwhile(batch: intake.Batch, numbers: Any) -> Any:
+        monkeypatch.setattr(intake.Batch, "_store", store)
+        found = store(batch, numbers)
+        with database().writing() as session:
+            study = trash.put(session, world.actor("quality"), UIDS["study"], "sent by mistake")
+            study.trashed_at = clock.now() - timedelta(days=4000)
+        assert trash.empty() == 1
+        assert take(world, *slices(1, first=9, patient_id=b"P2", name=b"LI^NA"))[0].status == "stored"
+        return found
+
+    monkeypatch.setattr(intake.Batch, "_store", meanwhile)
+    (outcome,) = take(world, *slices(1, first=3))
+    assert (outcome.status, outcome.code) == ("refused", "identifier-conflict")
+    with database().reading() as session:
+        study = session.scalars(select(Study)).one()
+        assert (study.header_patient["patient_id"], study.instance_count) == ("P2", 1)
 
 
 def test_late_images_are_still_noticed(world: World, ways: list[str]) -> None:

@@ -171,6 +171,8 @@ def test_the_board_shows_whom_to_ring_also_while_no_worker_is_alive(world):
     page = reader.get("/critical").text
     assert "超时未确认" in page and "333333" in page
     assert "通知第二联系人:陈院长 222222" in page
+    page = clinic.get("/critical").text
+    assert "通知第二联系人" in page and "222222" not in page, "who does not ring is shown nobody's number"
     for client in (stranger, world.client("clinician.c02")):
         assert change not in client.get("/critical").text
         assert "不是出血" not in client.get("/review/bar").text
@@ -214,6 +216,8 @@ def test_the_minutes_are_the_countys(world):
     found = row(changed(world))
     assert found.escalate_due - found.opened_at == timedelta(minutes=3)
     assert found.breach_due - found.opened_at == timedelta(minutes=7)
+    kept = ok(director.put("/api/critical/rules", json={"escalate_minutes": 4}))
+    assert (kept["escalate_minutes"], kept["change_escalate_minutes"], kept["change_breach_minutes"]) == (4, 3, 7)
     wrong = {"change_escalate_minutes": 9, "change_breach_minutes": 7}
     refused = director.put("/api/critical/rules", json=wrong)
     assert (refused.status_code, list(refused.json()["fields"])) == (422, ["change_escalate_minutes"])
