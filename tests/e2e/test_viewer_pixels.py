@@ -217,6 +217,8 @@ def test_native_images_of_each_kind(viewer: Viewer) -> None:
     for datasets in (dx[:1], cr[:1], [_ship("MR_small.dcm")]):
         viewer.images(viewer.take(*datasets))
         _compare(viewer, datasets)
+        alone = viewer.page.evaluate("() => services.hangingProtocolService.protocol.id")
+        assert alone == "hubStack", "one image has all of the screen"
     pair = _phantom("dr_chest", size=300)[:1] + _phantom("dr_limb", size=300)[:1]
     viewer.images(viewer.take(*pair))
     assert viewer.page.evaluate("() => services.hangingProtocolService.protocol.id") == "hubXray"

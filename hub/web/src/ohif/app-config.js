@@ -587,7 +587,8 @@
       columns: 2,
       rules: [
         modality("CR", "DX", "DR", "RG"),
-        { weight: 50, attribute: "numberOfDisplaySetsWithImages", constraint: { greaterThan: 1 }, required: true },
+        // OHIF's greaterThan lets the number itself pass: this is "at least two".
+        { weight: 50, attribute: "numberOfDisplaySetsWithImages", constraint: { greaterThan: 2 }, required: true },
       ],
       selectors: {
         xray: {
