@@ -28,7 +28,7 @@ Clock = Literal["registered", "exam", "received", "preliminary"]
 """Where a limit starts: registration, exam start, fully received, issue of the preliminary report."""
 
 CLOCK_NAMES: dict[str, Message] = {
-    "registered": _("登记"),
+    "registered": _("完成登记"),
     "exam": _("检查开始"),
     "received": _("接收完整"),
     "preliminary": _("急诊报告发出"),

@@ -7,11 +7,13 @@ language's files together, once per process.
 In Python ``_`` only *marks* a text and keeps its parameters, because services do not know who will read it;
 the edge turns the :class:`Message` into words with :func:`translate`. In templates ``_`` translates at once.
 Parameters are named and in braces: ``_("超过 {n} 个文件", n=3)`` or ``_("超过 {n} 个文件").format(n=3)``.
+Where English counts, ``{n:file|files}`` stands for the word that fits the number.
 """
 
 from __future__ import annotations
 
 import contextlib
+import string
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -65,6 +67,19 @@ class _Params(dict[str, object]):
         return "{" + key + "}"
 
 
+class _Counting(string.Formatter):
+    """Says `{n:image|images}` by the number."""
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        one, bar, many = format_spec.partition("|")
+        if not bar:
+            return str(super().format_field(value, format_spec))
+        return one if str(value) == "1" else many
+
+
+_counting = _Counting()
+
+
 def translate(text: Message | str | object, locale: str | None = None) -> str:
     """Say ``text`` in a language.
 
@@ -85,7 +100,8 @@ def translate(text: Message | str | object, locale: str | None = None) -> str:
         }
     )
     try:
-        return words.format_map(params)
+        # The plain way is several times faster, and most texts count nothing.
+        return _counting.vformat(words, (), params) if "|" in words else words.format_map(params)
     except (ValueError, IndexError, AttributeError, KeyError, TypeError):
         return words
 

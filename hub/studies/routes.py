@@ -376,13 +376,17 @@ def quarantine_view(row: Quarantined, org_name: str, locale: str) -> QuarantineV
     )
 
 
+def _called(org: Organisation, locale: str) -> str:
+    return org.name_en if locale == "en" and org.name_en else org.name
+
+
 def quarantine_page(
     session: ReadDb, actor: Actor, *, locale: str, page: int = 1, size: int = 50, **filters: Any
 ) -> QuarantinePage:
     """What `list_quarantine` answers, for the page."""
     rows, total = quarantine.search(session, actor, page=page, size=size, **filters)
-    senders = select(Organisation.id, Organisation.name).where(Organisation.id.in_({row.org_id for row in rows}))
-    names = {row[0]: row[1] for row in session.execute(senders)}
+    senders = select(Organisation).where(Organisation.id.in_({row.org_id for row in rows}))
+    names = {org.id: _called(org, locale) for org in session.scalars(senders)}
     return QuarantinePage(
         items=[quarantine_view(row, names.get(row.org_id, ""), locale) for row in rows],
         total=total,
@@ -423,8 +427,8 @@ def list_quarantine(
 def get_quarantined(request: Request, session: ReadDb, item: str, actor: QuarantineViewer) -> QuarantineView:
     """One refused file."""
     row = quarantine.get(session, actor, item)
-    name = session.scalar(select(Organisation.name).where(Organisation.id == row.org_id)) or ""
-    return quarantine_view(row, name, _locale(request))
+    locale, sender = _locale(request), session.get(Organisation, row.org_id)
+    return quarantine_view(row, _called(sender, locale) if sender else "", locale)
 
 
 @router.get("/quarantine/{item}/file", summary="The original bytes", response_class=StreamingResponse)

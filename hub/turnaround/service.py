@@ -57,13 +57,13 @@ SOON = timedelta(minutes=30)
 SOURCE_NAMES: dict[str, Message] = {
     "modality": _("设备时钟"),
     "registration": _("以登记时间代替"),
-    "arrival": _("以首幅图像到达时间代替"),
+    "arrival": _("以首幅影像到达时间代替"),
 }
 
 WAITS_FOR: dict[State, Message] = {
-    State.REGISTERED: _("等诊所上传图像"),
-    State.RECEIVING: _("等图像传完"),
-    State.TO_VERIFY: _("等核对身份或图像数"),
+    State.REGISTERED: _("等诊所上传影像"),
+    State.RECEIVING: _("等影像传完"),
+    State.TO_VERIFY: _("等核对身份或影像数"),
     State.TO_READ: _("等医师开始书写"),
     State.READING: _("正在书写"),
     State.TO_REVIEW: _("等医师开始审核"),

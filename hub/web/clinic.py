@@ -377,7 +377,7 @@ def _steps(session: Session, actor: Actor, exam: Exam) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = [
         {
             "time": exam.registered_at,
-            "what": _("影像先到,自动建立") if exam.source == "images" else _("登记"),
+            "what": _("影像先到,自动建立") if exam.source == "images" else _("完成登记"),
             "who": registered_by.name if registered_by else "",
             "tone": "done",
         }

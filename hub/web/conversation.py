@@ -52,6 +52,7 @@ def lines_of(session: Session, actor: Actor, exam: Exam, locale: str) -> list[di
         found.append(
             {
                 "line": line,
+                "org": line.org_en if locale == "en" and line.org_en else line.org,
                 "heading": SAYINGS.get(line.kind),
                 "tone": TONES.get(line.kind, ""),
                 "reasons": [
@@ -61,6 +62,17 @@ def lines_of(session: Session, actor: Actor, exam: Exam, locale: str) -> list[di
                 "mine": thread.side_of(actor, exam) == line.side,
             }
         )
+    return found
+
+
+def _said(lines: list[dict[str, Any]]) -> dict[str, str]:
+    """The reasons that are on record in Chinese, as the reader of the page reads them."""
+    found = {}
+    for one in lines:
+        names = [str(reason["name"]) for reason in one["line"].data.get("reasons") or []]
+        if names:
+            recorded = retakes.said_of(names, one["line"].text)[:400]
+            found[recorded] = "\n".join(part for part in (", ".join(one["reasons"]), one["line"].text) if part)
     return found
 
 
@@ -75,6 +87,7 @@ def values_of(request: Request, session: Session, actor: Actor, exam: Exam) -> d
     lines = lines_of(session, actor, exam, locale)
     return {
         "lines": lines,
+        "said": _said(lines) if locale == "en" else {},
         "marks": next((one["pictures"] for one in reversed(lines) if one["line"].kind == "retake_asked"), []),
         "side": side,
         "unread": thread.unread(session, actor, [exam.id]).get(exam.id, 0),

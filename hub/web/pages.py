@@ -21,13 +21,14 @@ from hub.exams.states import STATE_NAMES
 from hub.kit import clock
 from hub.kit.actor import ANONYMOUS, Actor
 from hub.kit.db import database
-from hub.kit.i18n import LOCALE_COOKIE, Locale, Message, _, install_jinja, pick_locale, use_locale
+from hub.kit.i18n import LOCALE_COOKIE, Locale, Message, _, current_locale, install_jinja, pick_locale, use_locale
 from hub.kit.settings import get_settings
 from hub.patients import links
 from hub.reading.conversation import thread
 from hub.reading.routing import alerts as limit_alerts
 from hub.reports.review import peer
 from hub.reports.review import service as review
+from hub.sites.models import Organisation
 from hub.web.critical_views import bar_values
 from hub.web.review_views import open_conclusions
 from hub.web.static import asset, i18n_json
@@ -63,7 +64,7 @@ NAVIGATION: tuple[NavItem, ...] = (
     NavItem("/clinic/upload", _("上传"), frozenset({P.IMAGES_UPLOAD})),
     NavItem("/clinic/inbox", _("报告"), frozenset({P.REPORT_SEE}), badge="inbox"),
     NavItem("/queue", _("阅片队列"), frozenset({P.QUEUE_VIEW})),
-    NavItem("/critical", _("危急值"), frozenset({P.CRITICAL_VIEW})),
+    NavItem("/critical", _("危急值管理"), frozenset({P.CRITICAL_VIEW})),
     NavItem("/messages", _("消息"), frozenset({P.THREAD_WRITE}), badge="messages"),
     NavItem("/alerts", _("时限提醒"), frozenset({P.ALERTS_VIEW}), badge="alerts"),
     NavItem("/verify-identity", _("待核对"), frozenset({P.EXAM_VERIFY}), badge="verify"),
@@ -116,9 +117,15 @@ def environment() -> jinja2.Environment:
         )
         install_jinja(env, zone=ZoneInfo(get_settings().timezone))
         env.filters["masked"] = mask
+        env.filters["org_name"] = org_name
         env.globals.update(asset=asset, state_name=STATE_NAMES.__getitem__, role_name=_role_name)
         _environment = env
     return _environment
+
+
+def org_name(org: Organisation) -> str:
+    """What an organisation is called in the language of the page."""
+    return org.name_en if current_locale() == "en" and org.name_en else org.name
 
 
 def _role_name(code: str) -> Message:

@@ -252,7 +252,7 @@ def settings_page(request: Request, actor: Setter, session: ReadDb) -> HTMLRespo
 
 
 EVENTS: dict[str, Message] = {
-    "images_arrive": _("图像到达"),
+    "images_arrive": _("影像到达"),
     "complete": _("接收完整"),
     "disagree": _("发现不符"),
     "verify": _("核对完成"),

@@ -72,6 +72,7 @@ class Line:
     own: bool
     read_at: datetime | None
     read_by: str
+    org_en: str = ""
 
 
 def side_of(actor: Actor, exam: Exam) -> Literal["clinic", "reader"] | None:
@@ -263,7 +264,7 @@ def _sent(session: Session, exam: Exam, actor: Actor, mark: str) -> ThreadEntry 
 def lines(session: Session, actor: Actor, exam: Exam) -> list[Line]:
     """The thread as the actor may know it, in order. `exam` must be one that he may know."""
     rows = session.execute(
-        select(ThreadEntry, Organisation.name)
+        select(ThreadEntry, Organisation.name, Organisation.name_en)
         .outerjoin(Organisation, Organisation.id == ThreadEntry.org_id)
         .where(ThreadEntry.exam_id == exam.id, _audible(actor))
         .order_by(ThreadEntry.at, ThreadEntry.id)
@@ -291,8 +292,9 @@ def lines(session: Session, actor: Actor, exam: Exam) -> list[Line]:
             own=entry.person_id == actor.id,
             read_at=entry.read_at if entry.audience == "all" else None,
             read_by=entry.read_by_name,
+            org_en=org_en or "",
         )
-        for entry, org in rows
+        for entry, org, org_en in rows
     ]
     found += [
         Line(f"t{step.id}", step.at, _TOLD[step.event], "hub", False, "", "", "", {}, (), False, None, "")

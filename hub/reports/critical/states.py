@@ -122,7 +122,7 @@ EVENT_NAMES: dict[str, Message] = {
     "ask_again_breached": _("复述不一致,请重新复述"),
     "phone": _("电话通知并听取复述"),
     "act": _("处置"),
-    "close": _("关闭"),
+    "close": _("已关闭"),
     "withdraw": _("撤销危急值"),
     "see_withdrawal": _("诊所已知悉撤销"),
     "call": _("拨打电话"),

@@ -14,10 +14,14 @@ export const config = block("hub-config");
 const words = block("hub-i18n");
 export const locale = config.locale === "en" ? "en" : "zh";
 
-/** Translate a literal; `{name}` is replaced from `params`. */
+/** Translate a literal; `{name}` is replaced from `params`, `{n:image|images}` by the word that fits the number. */
 export function t(text, params = {}) {
   const found = Object.hasOwn(words, text) ? words[text] : text;
-  return found.replace(/\{(\w+)\}/g, (whole, name) => (name in params ? String(params[name]) : whole));
+  return found.replace(/\{(\w+)(?::([^{}|]*)\|([^{}|]*))?\}/g, (whole, name, one, many) => {
+    if (!(name in params)) return whole;
+    const value = String(params[name]);
+    return many === undefined ? value : value === "1" ? one : many;
+  });
 }
 
 /** Read the JSON of a `<script type="application/json" id="…">` block of the page. */

@@ -39,6 +39,15 @@ def test_unknown_text_and_missing_parameter_do_no_harm(words: None) -> None:
     assert translate("{不是参数}", "zh") == "{不是参数}"
 
 
+def test_the_word_fits_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = {"{n} 幅": "{n} {n:image|images}", "{n} 份,{who}": "{n} {n:report is|reports are} with {who}"}
+    monkeypatch.setattr(i18n, "get_catalogue", lambda locale: catalogue)
+    said = [translate(_("{n} 幅", n=n), "en") for n in (0, 1, 2, "1")]
+    assert said == ["0 images", "1 image", "2 images", "1 image"]
+    assert translate(_("{n} 份,{who}", n=1), "en") == "1 report is with {who}"
+    assert translate(_("{n} 幅", n=1), "zh") == "1 幅"
+
+
 def test_use_locale(words: None) -> None:
     assert translate("待审核") == "待审核"
     with use_locale("en"):

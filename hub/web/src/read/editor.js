@@ -65,7 +65,7 @@ export function attach(page) {
     const written = TEXTS.some((name) => name !== "technique" && before[name].trim() && !fromTemplate(name, before[name]));
     if (written && !append) {
       const about = page.exam.exam_id;
-      const agreed = await ask(t("用模板“{name}”替换已写的文字吗?", { name: list.map((one) => one.name).join("、") }), { yes: t("替换") });
+      const agreed = await ask(t("用模板“{name}”替换已写的文字吗?", { name: list.map((one) => one.name).join(t("、")) }), { yes: t("替换") });
       if (!agreed || about !== page.exam.exam_id) return;
     }
     $("template-dialog").close();

@@ -33,7 +33,7 @@ export function attach(page) {
     if (!box) return;
     box.hidden = found.length === 0;
     if (found.length === 0) return;
-    const names = [...new Set(found.map(({ name, body }) => name || body))].slice(0, 4).join("、");
+    const names = [...new Set(found.map(({ name, body }) => name || body))].slice(0, 4).join(t("、"));
     box.querySelector("[data-count]").textContent = t("还有 {n} 处未填:{names}", { n: found.length, names });
   }
 
