@@ -32,7 +32,8 @@ function said(text, tone, page) {
 }
 
 export function startAlerts() {
-  document.addEventListener("hub:change", ({ detail: { topic, data = {} } }) => {
+  document.addEventListener("hub:change", ({ detail: { topic, data = {}, fresh } }) => {
+    if (!fresh) return;
     const page = (href) => document.querySelector(`#app-nav a[href="${href}"]`);
     if (topic === "alert" && page("/alerts")) {
       if (data.event === "limit_alert") gathered(data);

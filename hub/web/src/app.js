@@ -123,7 +123,7 @@ const ALERTS = {
 };
 document.addEventListener("hub:change", ({ detail }) => {
   const alert = ALERTS[detail.data?.event];
-  if (alert && document.querySelector(`#app-nav a[href="${alert.page}"]`)) toast(alert.text(), "bad");
+  if (alert && detail.fresh && document.querySelector(`#app-nav a[href="${alert.page}"]`)) toast(alert.text(), "bad");
 });
 
 startKeys();

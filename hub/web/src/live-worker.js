@@ -20,7 +20,7 @@ function start(key, url, since) {
     url,
     (change, number) => {
       newest = Math.max(newest, number);
-      tell({ kind: "change", change });
+      tell({ kind: "change", change, number });
     },
     (next) => {
       state = next;

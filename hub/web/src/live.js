@@ -1,4 +1,4 @@
-// Live pages. Every change arrives as a "hub:change" event on document with {topic, ref, data}; elements with
+// Live pages. Every change arrives as a "hub:change" event on document with {topic, ref, data, fresh}; elements with
 // data-live-topic="exams reports" are fetched again (from data-live-url, or their own part of this page by id).
 import htmx from "htmx.org";
 import { config, t } from "./i18n.js";
@@ -60,8 +60,16 @@ function refreshAll() {
   for (const element of document.querySelectorAll("[data-live-topic]")) refresh(element);
 }
 
-function dispatch(change) {
-  document.dispatchEvent(new CustomEvent("hub:change", { detail: change }));
+let told = 0;
+
+/**
+ * A stream that begins, or begins again, looks back a little, so that a change which was committed late is not missed.
+ * What the page had when it was made, or was told before, is not fresh: parts are fetched again, nobody is told anew.
+ */
+function dispatch(change, number) {
+  const fresh = number === undefined || (number > config.liveSince && number !== told);
+  told = Math.max(told, number ?? 0);
+  document.dispatchEvent(new CustomEvent("hub:change", { detail: { ...change, fresh } }));
   for (const element of document.querySelectorAll("[data-live-topic]")) {
     const { liveTopic, liveRef } = element.dataset;
     if (change.topic === "*") refresh(element);
@@ -72,7 +80,7 @@ function dispatch(change) {
 function withWorker(url) {
   const worker = new SharedWorker(config.liveWorker, { type: "module", name: "hub-live" });
   worker.port.addEventListener("message", ({ data }) => {
-    if (data.kind === "change") dispatch(data.change);
+    if (data.kind === "change") dispatch(data.change, data.number);
     else showState(data.state);
   });
   worker.port.start();
@@ -96,9 +104,9 @@ function withElection(url) {
   const lead = () => {
     close = openSource(
       url,
-      (change) => {
-        channel.postMessage({ kind: "change", change });
-        dispatch(change);
+      (change, number) => {
+        channel.postMessage({ kind: "change", change, number });
+        dispatch(change, number);
       },
       (state) => {
         channel.postMessage({ kind: "state", state });
@@ -113,7 +121,7 @@ function withElection(url) {
     heard = Date.now();
   };
   channel.addEventListener("message", ({ data }) => {
-    if (data.kind === "change") dispatch(data.change);
+    if (data.kind === "change") dispatch(data.change, data.number);
     else if (data.kind === "state") showState(data.state);
     else if (data.kind === "lead") {
       if (close && data.me < me) resign();
