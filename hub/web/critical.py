@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -43,7 +44,7 @@ from hub.turnaround.routes import Chosen
 from hub.turnaround.routes import Viewer as Measurer
 from hub.turnaround.service import names
 from hub.web.critical_views import CLINIC, TONES, bar_values, item_of
-from hub.web.pages import locale_of, render
+from hub.web.pages import locale_of, org_name, render
 from hub.web.reading.parts.critical import of_exam
 from hub.web.review_views import conclusion_board
 
@@ -248,7 +249,10 @@ def _detail(request: Request, session: Session, actor: Actor, row: CriticalValue
         # The clinic rings the patient and the reader, not itself.
         phones = [phone for phone in phones if phone.kind in ("patient", "doctor", "duty")]
         if row.hospital.phone:
-            phones.append(Phone("duty", row.hospital.name, "", row.hospital.phone))
+            phones.append(Phone("duty", org_name(row.hospital, locale), "", row.hospital.phone))
+    else:
+        own = org_name(row.org, locale)
+        phones = [replace(phone, name=own) if phone.kind == "clinic" else phone for phone in phones]
     return {
         **_words(),
         "item": item,

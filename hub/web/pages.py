@@ -123,9 +123,9 @@ def environment() -> jinja2.Environment:
     return _environment
 
 
-def org_name(org: Organisation) -> str:
-    """What an organisation is called in the language of the page."""
-    return org.name_en if current_locale() == "en" and org.name_en else org.name
+def org_name(org: Organisation, locale: Locale | None = None) -> str:
+    """What an organisation is called in a language, by default that of the page."""
+    return org.name_en if (locale or current_locale()) == "en" and org.name_en else org.name
 
 
 def _role_name(code: str) -> Message:
