@@ -26,7 +26,7 @@ function lead(index, stage, late) {
 const minutes = (seconds) => (seconds === null ? null : Math.round(seconds / 6) / 10);
 // A Chinese character is as wide as two letters.
 function clip(text) {
-  const most = /[\u3400-\u9fff]/.test(text) ? 11 : 20;
+  const most = /[\u3400-\u9fff]/.test(text) ? 14 : 28;
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
@@ -177,6 +177,8 @@ function shareOption(stage) {
   const base = frame(null);
   return {
     ...base,
+    // The rows are those of the chart on its left, which names them.
+    yAxis: { ...base.yAxis, axisLabel: { show: false } },
     tooltip: {
       trigger: "axis",
       axisPointer: { type: "shadow" },
@@ -206,6 +208,7 @@ function shareOption(stage) {
           return {
             value: Math.round(share * 1000) / 10,
             itemStyle: { color: share >= 0.95 ? "#2f9e8f" : share >= 0.8 ? "#e0a526" : "#c9543f" },
+            label: { color: share >= 0.8 && share < 0.95 ? "#16242f" : "#fff" },
           };
         }),
         label: { show: true, position: "insideLeft", color: "#fff", formatter: ({ value }) => (value === null ? "" : `${value}%`) },
