@@ -277,7 +277,7 @@ def _steps(row: CriticalValue) -> list[dict[str, Any]]:
         (_("诊所接收复述"), row.received_at, row.received_by_name),
         (_("双方确认"), row.confirmed_at, row.confirmed_by_name),
         (_("处置"), row.acted_at, ""),
-        (_("已关闭"), row.closed_at, row.closed_by_name),
+        (_("办结"), row.closed_at, row.closed_by_name),
     ]
     if row.state == CriticalState.WITHDRAWN:
         steps = [(what, at, who) for what, at, who in steps if at is not None]
