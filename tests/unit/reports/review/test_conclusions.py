@@ -170,7 +170,7 @@ def test_the_board_shows_whom_to_ring_also_while_no_worker_is_alive(world):
     worker.sweep_conclusions()
     page = reader.get("/critical").text
     assert "超时未确认" in page and "333333" in page
-    assert "通知第二联系人:陈院长 222222" in page
+    assert "通知第二联系人 · 陈院长 222222" in page
     page = clinic.get("/critical").text
     assert "通知第二联系人" in page and "222222" not in page, "who does not ring is shown nobody's number"
     for client in (stranger, world.client("clinician.c02")):
