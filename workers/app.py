@@ -9,7 +9,7 @@ from celery import Celery
 from celery.signals import setup_logging, worker_process_init
 
 from hub.kit import jobs, lifeline
-from hub.kit.broker import RUN_JOB, make_celery, make_sender
+from hub.kit.broker import RUN_JOB, TIMERS, make_celery, make_sender
 from hub.kit.db import reset_database
 from hub.kit.logging import configure, describe, get_logger
 from hub.kit.objects import reset_object_store
@@ -34,13 +34,17 @@ def make_app() -> Celery:
     load()
     jobs.set_sender(make_sender(settings))
     app.conf.beat_schedule = {
-        name: {"task": PERIODIC, "schedule": work.every, "args": [name], "options": {"expires": work.every}}
+        name: {"task": PERIODIC, "schedule": work.every, "args": [name], "options": _timed(work.every)}
         for name, work in periodics().items()
-    } | {"sweep": {"task": SWEEP, "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}}}
+    } | {"sweep": {"task": SWEEP, "schedule": SWEEP_SECONDS, "options": _timed(SWEEP_SECONDS)}}
     app.task(name=RUN_JOB)(run_job)
     app.task(name=PERIODIC)(run_periodic)
     app.task(name=SWEEP)(sweep)
     return app
+
+
+def _timed(every: float) -> dict[str, Any]:
+    return {"expires": every, "queue": TIMERS}
 
 
 def run_job(reference: str) -> None:

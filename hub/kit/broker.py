@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
+from kombu.entity import Queue
 from kombu.transport.sqlalchemy import Transport as SqlTransport
 
 from hub.kit.settings import Settings
@@ -16,6 +17,11 @@ RUN_JOB = "hub.run_job"
 CONNECT_SECONDS = 2.0
 PAUSE_SECONDS = 10.0
 POLL_SECONDS = 0.25
+POLLED_AT_ONCE = 4
+"""Messages for each worker process in one look, where workers look for them: else four jobs a second are all."""
+JOBS = "celery"
+TIMERS = "timers"
+"""What is due by the clock has a queue of its own: behind a thousand previews, timers would stand still."""
 
 
 class _Hints(sqlite3.Connection):
@@ -33,9 +39,11 @@ def make_celery(settings: Settings) -> Celery:
     """A Celery application on the settings' broker; results are rows, so it has no result back end."""
     app = Celery("hub", broker=settings.broker_url)
     options: dict[str, Any] = {}
+    prefetch = 1
     if settings.broker_url.startswith("sqla+"):
         # Without a server, consumers poll. As a transport option it would be handed to create_engine, which refuses it.
         SqlTransport.polling_interval = POLL_SECONDS
+        prefetch = POLLED_AT_ONCE
         options["connect_args"] = {"timeout": 10, "factory": _Hints}
     else:
         options["visibility_timeout"] = 3600
@@ -46,7 +54,10 @@ def make_celery(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        worker_prefetch_multiplier=1,
+        worker_prefetch_multiplier=prefetch,
+        task_default_queue=JOBS,
+        # Messages are taken from both in turn.
+        task_queues=[Queue(name) for name in (JOBS, TIMERS)],  # type: ignore[no-untyped-call]
         # A picture of gigabytes leaves its memory with the process that decoded it.
         worker_max_memory_per_child=1_500_000,
         worker_hijack_root_logger=False,

@@ -273,7 +273,7 @@ def viewer(run: Run) -> Iterator[Row]:
         images = len(study.sops)
         for warm in (False, True):
             one = measure(run.hub.running.url, study.uid, login=LOGIN, images=images, warm=warm)
-            other = measure(run.peer.url, study.uid, images=images, warm=warm, viewer="/ohif/viewer", timeout=300)
+            other = measure(run.peer.url, study.uid, images=images, warm=warm, viewer="/ohif/index.html", timeout=120)
             for who, got in ((run.hub.name, one), (run.peer.name, other)):
                 for what in ("first_image_s", "all_slices_s"):
                     found.setdefault(f"{what}{warm}", {}).setdefault(who, []).append(got[what])

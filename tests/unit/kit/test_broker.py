@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from celery import Celery
+from celery.contrib.testing.worker import start_worker
 
-from hub.kit.broker import RUN_JOB, make_celery, make_sender
+from hub.kit.broker import RUN_JOB, TIMERS, make_celery, make_sender
 from hub.kit.settings import Settings, get_settings
 from workers.housekeeping import prune_broker
 
@@ -63,3 +65,34 @@ def test_a_broker_that_is_away_costs_one_short_try(tmp_path: Path) -> None:
         send("more", "t.work", 5, 0)
     assert first < 6
     assert time.monotonic() - started - first < 0.5
+
+
+@pytest.mark.slow
+def test_timers_do_not_wait_behind_a_backlog_of_jobs(hub_env: Path) -> None:
+    settings = get_settings()
+    app = make_celery(settings)
+    if not settings.broker_url.startswith("sqla+"):
+        received(app)
+    done: list[str] = []
+    ticked = threading.Event()
+
+    def tick() -> None:
+        done.append("tick")
+        ticked.set()
+
+    def work(reference: str) -> None:
+        done.append(reference)
+
+    app.task(name=RUN_JOB)(work)
+    app.task(name="t.tick")(tick)
+    send = make_sender(settings)
+    for number in range(200):
+        send(str(number), "t.work", 5, 0)
+    app.send_task("t.tick", queue=TIMERS)
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        assert ticked.wait(60)
+        assert done.index("tick") < 50
+        until = time.monotonic() + 60
+        while len(done) < 201 and time.monotonic() < until:
+            time.sleep(0.05)
+    assert len(done) == 201, "and the backlog is done as well"
