@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hub.dicom.reader import ParsedInstance
-from hub.kit import clock, jobs
+from hub.kit import clock
 from hub.kit.actor import Actor
 from hub.kit.ids import new_id
 from hub.studies import linking
@@ -27,7 +27,8 @@ from hub.studies.indexing import (
     INSERT_HEADER,
     INSERT_INSTANCE,
     Indexing,
-    body_part_text,
+    ask_for_previews,
+    attach,
     header_patient,
     hinted,
     instance_row,
@@ -211,28 +212,7 @@ def append(
         raise NotAsRemembered from error
     connection.execute(INSERT_HEADER, headers)
     for study, group in studies:
-        _attach(session, actor, study.id, group)
-        jobs.enqueue(
-            session,
-            "studies.preview",
-            {"study_id": study.id},
-            key=f"preview:{study.id}",
-            delay=linking.PREVIEW_PAUSE,
-            postpone=True,
-        )
+        if not linking.attach_more(session, study.id, exam_id=None, added=len(group)):
+            attach(session, actor, session.get_one(Study, study.id), [file.parsed for file in group])
+        ask_for_previews(session, study.id, fresh=False)
     return [outcomes[file.parsed.sop_instance_uid] for file in files]
-
-
-def _attach(session: Session, actor: Actor, study_id: str, files: Sequence[Prepared]) -> None:
-    if linking.attach_more(session, study_id, exam_id=None, added=len(files)):
-        return
-    parsed = [file.parsed for file in files]
-    images = [one for one in parsed if one.frames.kind != "none"] or parsed
-    linking.attach(
-        session,
-        actor,
-        session.get_one(Study, study_id),
-        added=len(files),
-        modality=images[0].series.modality,
-        body_part=body_part_text(images[0]),
-    )

@@ -360,15 +360,7 @@ class Indexing:
                 continue
             if not self.hub_made:
                 self._attach(study, parsed)
-            jobs.enqueue(
-                session,
-                "studies.preview",
-                {"study_id": study.id},
-                key=f"preview:{study.id}",
-                # A study arrives file by file: its pictures are made when it starts, and when it pauses.
-                delay=0 if uid in self.fresh else linking.PREVIEW_PAUSE,
-                postpone=True,
-            )
+            ask_for_previews(session, study.id, fresh=uid in self.fresh)
         if self.hint is not None and self.hint[1] != self.known_hint:
             org_id, charset = self.hint
             session.execute(
@@ -383,17 +375,7 @@ class Indexing:
             self.session, study.id, exam_id=self.exam_id, added=len(parsed)
         ):
             return
-        images = [one for one in parsed if one.frames.kind != "none"] or parsed
-        linking.attach(
-            self.session,
-            self.actor,
-            study,
-            exam_id=self.exam_id,
-            found=self.found.get(study.uid),
-            added=len(parsed),
-            modality=images[0].series.modality,
-            body_part=body_part_text(images[0]),
-        )
+        attach(self.session, self.actor, study, parsed, exam_id=self.exam_id, found=self.found.get(study.uid))
 
 
 def instance_row(
@@ -426,6 +408,41 @@ def instance_row(
         "made_by_hub": file.source == HUB_SOURCE,
         "created_at": now,
     }
+
+
+def attach(
+    session: Session,
+    actor: Actor,
+    study: Study,
+    parsed: Sequence[ParsedInstance],
+    *,
+    exam_id: str | None = None,
+    found: Exam | None = None,
+) -> None:
+    """`linking.attach` for new instances of a study: what they show is said by the first that is an image."""
+    image = next((one for one in parsed if one.frames.kind != "none"), parsed[0])
+    linking.attach(
+        session,
+        actor,
+        study,
+        exam_id=exam_id,
+        found=found,
+        added=len(parsed),
+        modality=image.series.modality,
+        body_part=body_part_text(image),
+    )
+
+
+def ask_for_previews(session: Session, study_id: str, *, fresh: bool) -> None:
+    """A study arrives file by file: its pictures are made when it starts (`fresh`), and when it pauses."""
+    jobs.enqueue(
+        session,
+        "studies.preview",
+        {"study_id": study_id},
+        key=f"preview:{study_id}",
+        delay=0 if fresh else linking.PREVIEW_PAUSE,
+        postpone=True,
+    )
 
 
 def hinted(parsed: ParsedInstance) -> str:
