@@ -64,12 +64,7 @@ def test_a_killed_process_is_started_again(running: RunningHub, name: str) -> No
     assert _eventually(lambda: len(running.children()) == 3, 60)
     before = running.children()[name].pid
     running.kill(name)
-
-    def again() -> bool:
-        child = running.children().get(name)
-        return child is not None and child.pid != before
-
-    assert _eventually(again, 60)
+    assert _eventually(lambda: running.started_again(name, before), 60)
     assert _eventually(running.ready, 60)
     assert running.process is not None
     assert running.process.poll() is None

@@ -39,7 +39,7 @@ def test_the_whole_hub_stores_for_the_sample_county(tmp_path: Path) -> None:
         assert store(port, "NOBODY") is None
         before = running.children()["dimse"].pid
         running.kill("dimse")
-        while running.children().get("dimse") is None or running.children()["dimse"].pid == before:
+        while not running.started_again("dimse", before):
             assert time.monotonic() < until + 30
             time.sleep(0.1)
         # The supervisor kept the port: whoever calls meanwhile waits.

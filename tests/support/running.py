@@ -179,6 +179,14 @@ class RunningHub:
             except ProcessLookupError:
                 return
 
+    def started_again(self, name: str, before: int) -> bool:
+        """Whether a child runs under `name` that is not the process `before`.
+
+        Looks once: between two looks the supervisor may have buried the one and not yet started the other.
+        """
+        child = self.children().get(name)
+        return child is not None and child.pid != before
+
     def everything(self) -> list[psutil.Process]:
         """The supervisor and all below it."""
         if self.process is None:
