@@ -21,6 +21,7 @@ from hub.exams import catalogue
 from hub.kit import clock
 from hub.kit.ids import new_uid
 from hub.kit.settings import get_settings
+from hub.studies.sameness import dataset_sha256
 
 # UIDs that name a kind of thing, not a thing: SOP classes, transfer syntaxes, implementations (PS3.6 annex A).
 _KINDS = frozenset({0x00020002, 0x00020010, 0x00020012, 0x00080016, 0x00081150, 0x00081151, 0x0008001A, 0x00080062})
@@ -147,8 +148,9 @@ def _rewritten(path: Path, target: Path, renewal: _Renewal, hashes: dict[str, st
             return None
         dataset = pydicom.dcmread(path, force=True)
         renewal.renew(dataset)
-        if hashes.setdefault(parsed.sop_instance_uid, parsed.dataset_sha256) != parsed.dataset_sha256:
-            dataset.SOPInstanceUID = renewal.uid(f"{parsed.sop_instance_uid}/{parsed.dataset_sha256}")
+        hashed = dataset_sha256(path, parsed.dataset_offset)
+        if hashes.setdefault(parsed.sop_instance_uid, hashed) != hashed:
+            dataset.SOPInstanceUID = renewal.uid(f"{parsed.sop_instance_uid}/{hashed}")
         meta = getattr(dataset, "file_meta", None)
         if meta is not None and "MediaStorageSOPInstanceUID" in meta:
             meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

@@ -244,8 +244,8 @@ class ParsedInstance:
         kind: ``instance``, or ``dicomdir`` for a directory of other files, which has no UIDs and is not stored.
         file_size: Bytes.
         dataset_offset: Where the data set begins, i.e. where group 0002 ends.
-        dataset_sha256: Hex hash of the stored bytes from `dataset_offset` on; sameness of two instances.
         file_sha256: Hex hash of the whole file.
+        head: What stands before the data set; None where it is longer than `MAX_HEAD`.
         charset: SpecificCharacterSet as declared.
         charset_found: What non-ASCII text turned out to be, or None if there is none; teaches the sender's hint.
         text_flagged: Whether some text is a guess.
@@ -264,8 +264,8 @@ class ParsedInstance:
     transfer_syntax_uid: str
     file_size: int
     dataset_offset: int
-    dataset_sha256: str
     file_sha256: str
+    head: bytes | None
     charset: tuple[str, ...]
     charset_found: str | None
     text_flagged: bool
@@ -281,6 +281,8 @@ class ParsedInstance:
 
 
 DEFAULT_LIMITS: Final = Limits()
+MAX_HEAD: Final = 4096
+"""Bytes of preamble and group 0002 that are kept; what is usual has some four hundred."""
 
 
 def read(
@@ -419,15 +421,16 @@ class _Reader:
     def run(self, *, hashes: bool) -> ParsedInstance:
         meta, offset = self._meta()
         syntax = _text(meta, 0x00020010).strip()
-        file_hash, set_hash = self._hash(offset) if hashes else ("", "")
+        file_hash = self._hash() if hashes else ""
         whole, size = self.buf, self.size
+        head = bytes(whole[:offset]) if offset <= MAX_HEAD else None
         if syntax in _DEFLATED:
             with self._inflated(offset) as inflated:
                 self.buf, self.size = inflated, len(inflated)
-                parsed = self._dataset(meta, 0, syntax, offset, size, (file_hash, set_hash), deflated=True)
+                parsed = self._dataset(meta, 0, syntax, offset, size, file_hash, head, deflated=True)
                 self.buf = whole
             return parsed
-        return self._dataset(meta, offset, syntax, offset, size, (file_hash, set_hash), deflated=False)
+        return self._dataset(meta, offset, syntax, offset, size, file_hash, head, deflated=False)
 
     # -- beginning of the file ----------------------------------------------------------------------------------
 
@@ -542,16 +545,9 @@ class _Reader:
             with mmap.mmap(out.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 yield mapped
 
-    def _hash(self, offset: int) -> tuple[str, str]:
-        whole, part = hashlib.sha256(), hashlib.sha256()
+    def _hash(self) -> str:
         with memoryview(self.buf) as view:
-            whole.update(view[:offset])
-            for at in range(offset, self.size, _CHUNK):
-                piece = view[at : at + _CHUNK]
-                whole.update(piece)
-                part.update(piece)
-                piece.release()
-        return whole.hexdigest(), part.hexdigest()
+            return hashlib.sha256(view).hexdigest()
 
     # -- the data set ---------------------------------------------------------------------------------------------
 
@@ -577,7 +573,8 @@ class _Reader:
         syntax: str,
         offset: int,
         file_size: int,
-        hashes: tuple[str, str],
+        file_hash: str,
+        head: bytes | None,
         *,
         deflated: bool,
     ) -> ParsedInstance:
@@ -619,8 +616,8 @@ class _Reader:
             transfer_syntax_uid=syntax,
             file_size=file_size,
             dataset_offset=offset,
-            dataset_sha256=hashes[1],
-            file_sha256=hashes[0],
+            file_sha256=file_hash,
+            head=head,
             charset=declared,
             charset_found=charset_found,
             text_flagged=flagged,

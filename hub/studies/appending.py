@@ -30,6 +30,7 @@ from hub.studies.indexing import (
     ask_for_previews,
     attach,
     header_patient,
+    header_row,
     hinted,
     instance_row,
 )
@@ -194,7 +195,7 @@ def append(
             for file in part:
                 parsed, instance_id = file.parsed, new_id()
                 rows.append(instance_row(instance_id, file, series_id, study.id, org_id, now))
-                headers.append({"instance_id": instance_id, "body": file.header})
+                headers.append(header_row(instance_id, file))
                 outcomes[parsed.sop_instance_uid] = Outcome(
                     "stored",
                     study_uid=uid,

@@ -25,7 +25,7 @@ from hub.kit.ids import new_id
 from hub.kit.logging import get_logger
 from hub.sites.models import Organisation
 from hub.studies import keys as search_keys
-from hub.studies import linking, quarantine, reasons, retired
+from hub.studies import linking, quarantine, reasons, retired, sameness
 from hub.studies.models import ExamStudy, Instance, InstanceHeader, Series, Study
 from hub.studies.outcomes import HUB_SOURCE, Outcome, Prepared, Refusal
 
@@ -33,7 +33,7 @@ log = get_logger(__name__)
 
 
 class LostRace(Exception):
-    """Another transaction made the study, or deleted it, between two looks of this one."""
+    """Another transaction made a study or an instance, or deleted it, between two looks of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Present:
     org_id: str
     study_id: str
     sop_class: str
-    dataset_sha256: str
+    file_sha256: str
     made_by_hub: bool
 
 
@@ -55,7 +55,7 @@ PRESENT = (
     Instance.org_id,
     Instance.study_id,
     Instance.sop_class,
-    Instance.dataset_sha256,
+    Instance.file_sha256,
     Instance.made_by_hub,
 )
 """Columns of `Present`, in order."""
@@ -90,6 +90,7 @@ class Indexing:
         self.actor = actor
         self.exam_id = exam_id
         self.present: dict[str, Present] = {}
+        self.made: set[str] = set()
         self.studies: dict[str, Study | None] = {}
         self.series: dict[str, Series | None] = {}
         self.added: dict[str, list[ParsedInstance]] = {}
@@ -139,9 +140,11 @@ class Indexing:
         if present is not None:
             if present.org_id != file.org_id:
                 return self._conflict(file, reasons.IDENTIFIER_CONFLICT, "instance-of-other-organisation")
+            same = self._same(file, present)
             # What the hub makes twice differs in its time of making only.
-            same = present.dataset_sha256 == parsed.dataset_sha256 or (of_hub and present.made_by_hub)
-            return self._known(file, present) if same else self._conflict(file, reasons.CHANGED_CONTENT, "other-bytes")
+            if not same and not (of_hub and present.made_by_hub):
+                return self._conflict(file, reasons.CHANGED_CONTENT, "other-bytes")
+            return self._known(file, present, same=same)
         if self.exam_id is not None:
             try:
                 linking.own_exam(session, file.org_id, self.exam_id)
@@ -176,7 +179,18 @@ class Indexing:
             self.series[uid] = self.session.scalars(_SERIES, {"uid": uid}).one_or_none()
         return self.series[uid]
 
-    def _known(self, file: Prepared, present: Present) -> Outcome:
+    def _same(self, file: Prepared, present: Present) -> bool:
+        """Whether both hold the same data set; that needs the file's bytes, so it was found out before."""
+        if file.parsed.file_sha256 == present.file_sha256:
+            return True
+        if present.id in self.made:
+            # Of files of one call that hold the same, only the first comes here.
+            return False
+        if file.compared is None or file.compared[0] != present.id:
+            raise LostRace
+        return file.compared[1]
+
+    def _known(self, file: Prepared, present: Present, *, same: bool) -> Outcome:
         parsed = file.parsed
         study = self._study(parsed.study_instance_uid)
         if study is None or study.id != present.study_id or study.trashed_at is not None:
@@ -188,7 +202,7 @@ class Indexing:
                 linking.attach(self.session, self.actor, study, exam_id=self.exam_id)
             except linking.WrongExam:
                 return self._conflict(file, reasons.WRONG_EXAM, "exam-not-of-sender")
-        if parsed.dataset_sha256 == present.dataset_sha256 and damaged(self.session, [present.id]):
+        if same and damaged(self.session, [present.id]):
             self._mend(file, present, study)
         return known(present, study.uid, parsed)
 
@@ -202,6 +216,12 @@ class Indexing:
         row.frame_index = parsed.frames.to_bytes() if parsed.frames.kind != "none" else b""
         row.file_sha256, row.notes = parsed.file_sha256, list(parsed.notes)
         row.original_syntax = row.stored_sha256 = row.kept_reason = ""
+        row.dataset_sha256 = file.dataset_sha256
+        session.execute(
+            update(InstanceHeader)
+            .where(InstanceHeader.instance_id == row.id)
+            .values(file_head=sameness.kept_head(parsed))
+        )
         row.original_size = row.recipe_offset = row.recipe_size = 0
         if row.preview_note:
             row.preview_key = row.preview_note = ""
@@ -326,11 +346,12 @@ class Indexing:
             study.org_id,
             study.id,
             parsed.sop_class_uid,
-            parsed.dataset_sha256,
+            parsed.file_sha256,
             of_hub,
         )
+        self.made.add(instance.id)
         self.rows.append(instance_row(instance.id, file, series.id, study.id, study.org_id, now))
-        self.headers.append({"instance_id": instance.id, "body": file.header})
+        self.headers.append(header_row(instance.id, file))
         self.present[instance.uid] = instance
         series.instance_count += 1
         series.frame_count += len(parsed.frames)
@@ -402,12 +423,17 @@ def instance_row(
         "size": file.size,
         "dataset_offset": parsed.dataset_offset,
         "file_sha256": parsed.file_sha256,
-        "dataset_sha256": parsed.dataset_sha256,
+        "dataset_sha256": file.dataset_sha256,
         "frame_index": parsed.frames.to_bytes() if has_pixels else b"",
         "notes": list(parsed.notes),
         "made_by_hub": file.source == HUB_SOURCE,
         "created_at": now,
     }
+
+
+def header_row(instance_id: str, file: Prepared) -> dict[str, Any]:
+    """The row of a new instance's header."""
+    return {"instance_id": instance_id, "body": file.header, "file_head": sameness.kept_head(file.parsed)}
 
 
 def attach(

@@ -8,9 +8,9 @@ Files that are in memory when they come together lie one after another in one ob
 names its range: one flush to the disk, or one request to the store, for all of them. A pack holds only what was
 accepted; refused bytes lie in an object of their own.
 
-Sameness is the hash of the data set without group 0002, and it is looked up within the sending organisation only:
-a clinic must not learn what another one holds. Other bytes under a known identifier are kept in quarantine and
-answered as a failure.
+Sameness is that of the data sets, without group 0002 (hub.studies.sameness), and it is looked up within the sending
+organisation only: a clinic must not learn what another one holds. Other bytes under a known identifier are kept in
+quarantine and answered as a failure.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from hub.kit.logging import get_logger
 from hub.kit.objects import object_store
 from hub.kit.settings import get_settings
 from hub.sites.models import Organisation
-from hub.studies import appending, quarantine, reasons, trash
+from hub.studies import appending, quarantine, reasons, sameness, trash
 from hub.studies.indexing import PRESENT, Indexing, LostRace, Present, damaged, header_patient, known, other_patient
-from hub.studies.models import ExamStudy, Instance, Series, Study
+from hub.studies.models import ExamStudy, Instance, InstanceHeader, Series, Study
 from hub.studies.outcomes import BULK_PREFIX, HUB_SOURCE, NAMESPACE, PREVIEWS, Incoming, Outcome, Prepared, Refusal
 from hub.studies.sweeping import staging_folder as staging
 from hub.studies.sweeping import sweep_orphans, sweep_staging, tidy
@@ -232,6 +232,8 @@ class Batch:
         # What needs no second try: refused bytes that are in quarantine, files that are objects of their own.
         self._settled: dict[int, Prepared | Refusal] = {}
         self._apart: set[int] = set()
+        # By file: an instance of the same UID, and whether it holds the same data set.
+        self._compared: dict[int, tuple[str, bool]] = {}
 
     def __len__(self) -> int:
         return len(self._files)
@@ -338,14 +340,57 @@ class Batch:
 
     def _sent_twice(self) -> dict[int, int]:
         """Files that are the same as an earlier one: their fate is that one's."""
-        first: dict[tuple[str, str], int] = {}
-        twice: dict[int, int] = {}
+        by_uid: dict[str, list[int]] = {}
         for number, one in enumerate(self._seen):
             if isinstance(one, _Readable):
-                key = (one.parsed.sop_instance_uid, one.parsed.dataset_sha256)
-                if first.setdefault(key, number) != number:
-                    twice[number] = first[key]
+                by_uid.setdefault(one.parsed.sop_instance_uid, []).append(number)
+        twice: dict[int, int] = {}
+        for numbers in by_uid.values():
+            first: dict[str, int] = {}
+            for number in numbers if len(numbers) > 1 else ():
+                one = self._seen[number]
+                assert isinstance(one, _Readable)
+                hashed = sameness.dataset_sha256(self._files[number].source, one.parsed.dataset_offset)
+                if first.setdefault(hashed, number) != number:
+                    twice[number] = first[hashed]
         return twice
+
+    def _compare(self, here: Mapping[int, Present]) -> None:
+        """Find out which files hold the same data set as the instance that is here under their UID."""
+        unlike = {
+            number: present
+            for number, present in here.items()
+            if self._parsed(number).file_sha256 != present.file_sha256
+            and self._compared.get(number, ("", False))[0] != present.id
+        }
+        if not unlike:
+            return
+        with database().reading() as session:
+            rows = {
+                row.id: row for row in session.execute(_HEADS, {"ids": sorted({one.id for one in unlike.values()})})
+            }
+        for number, present in unlike.items():
+            row = rows.get(present.id)
+            # One that was deleted meanwhile is looked for anew by the transaction that decides.
+            if row is not None:
+                same = sameness.same(
+                    self._parsed(number),
+                    self._files[number].source,
+                    file_sha256=row.file_sha256,
+                    kept=row.file_head,
+                    hashed=row.dataset_sha256,
+                )
+                self._compared[number] = (present.id, same)
+
+    def _parsed(self, number: int) -> ParsedInstance:
+        one = self._seen[number]
+        assert isinstance(one, _Readable)
+        return one.parsed
+
+    def _same(self, number: int, present: Present) -> bool:
+        if self._parsed(number).file_sha256 == present.file_sha256:
+            return True
+        return self._compared.get(number) == (present.id, True)
 
     def _foresee(self) -> dict[int, Outcome]:
         """Outcomes of files that are here already, whose bytes need not be stored; and whom to keep out of packs.
@@ -366,6 +411,8 @@ class Batch:
             if self._exam_id is not None and here:
                 linked = set(session.scalars(select(ExamStudy.study_id).where(ExamStudy.exam_id == self._exam_id)))
             lost = damaged(session, (present.id for present, _study_uid in here.values()))
+        found = {number: here.get(parsed.sop_instance_uid) for number, parsed in readable.items()}
+        self._compare({number: one[0] for number, one in found.items() if one and one[0].org_id == self._org_id})
         if any(study.trashed_at is not None for study in studies.values()):
             self._wake()
         for number, parsed in readable.items():
@@ -379,7 +426,7 @@ class Batch:
                 if instance.id in lost:
                     self._apart.add(number)
                     continue
-                same = instance.org_id == self._org_id and instance.dataset_sha256 == parsed.dataset_sha256
+                same = instance.org_id == self._org_id and self._same(number, instance)
                 if same and (linked is None or instance.study_id in linked):
                     outcomes[number] = known(instance, study_uid, parsed)
                 else:
@@ -460,8 +507,31 @@ class Batch:
         return pack
 
     def _prepared(self, number: int, one: _Readable, key: str, offset: int = 0) -> Prepared:
-        name = self._files[number].name
-        return Prepared(one.parsed, one.header, self._org_id, self._source, name, key, one.parsed.file_size, offset)
+        file = self._files[number]
+        return Prepared(
+            one.parsed,
+            one.header,
+            self._org_id,
+            self._source,
+            file.name,
+            key,
+            one.parsed.file_size,
+            offset,
+            sameness.kept_hash(one.parsed, file.source),
+            self._compared.get(number),
+        )
+
+    def _compared_anew(self, ready: Mapping[int, Prepared | Refusal]) -> dict[int, Prepared | Refusal]:
+        """Compare with what another transaction has put here meanwhile."""
+        uids = {file.parsed.sop_instance_uid for file in ready.values() if isinstance(file, Prepared)}
+        with database().reading() as session:
+            here = {uid: present for uid, (present, _study_uid) in _present(session, uids).items()}
+        found = {n: here.get(file.parsed.sop_instance_uid) for n, file in ready.items() if isinstance(file, Prepared)}
+        self._compare({n: present for n, present in found.items() if present and present.org_id == self._org_id})
+        return {
+            n: replace(file, compared=self._compared.get(n)) if isinstance(file, Prepared) else file
+            for n, file in ready.items()
+        }
 
     def _store_alone(self, number: int) -> None:
         one, file = self._seen[number], self._files[number]
@@ -552,6 +622,7 @@ class Batch:
                     raise _busy() from error
                 if isinstance(error, LostRace):
                     self._wake()
+                ready = self._compared_anew(ready)
                 time.sleep(random.uniform(0.002, 0.02 * 2 ** min(attempt, 5)))  # noqa: S311 - only to part two writers
         raise AssertionError("unreachable")
 
@@ -591,6 +662,11 @@ def _look_at_packs(packs: Sequence[Mapping[int, Prepared]], decided: Mapping[int
 # Built once: building a statement costs as much as running it.
 _UIDS: Any = bindparam("uids", expanding=True)
 _PRESENT = select(*PRESENT, Study.uid).join(Study, Study.id == Instance.study_id).where(Instance.uid.in_(_UIDS))
+_HEADS = (
+    select(Instance.id, Instance.file_sha256, Instance.dataset_sha256, InstanceHeader.file_head)
+    .outerjoin(InstanceHeader, InstanceHeader.instance_id == Instance.id)
+    .where(Instance.id.in_(bindparam("ids", expanding=True)))
+)
 _STUDIES = select(Study.uid, Study.org_id, Study.header_patient, Study.trashed_at).where(Study.uid.in_(_UIDS))
 _SERIES = select(Series.uid, Study.uid).join(Study, Study.id == Series.study_id).where(Series.uid.in_(_UIDS))
 

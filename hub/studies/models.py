@@ -160,7 +160,8 @@ class Instance(Base):
     size: Mapped[int] = mapped_column(BigInt)
     dataset_offset: Mapped[int] = mapped_column(default=0)
     file_sha256: Mapped[str] = mapped_column(String(64), index=True)
-    dataset_sha256: Mapped[str] = mapped_column(String(64))
+    # Only where the header's row has no head of the file: see hub.studies.sameness.
+    dataset_sha256: Mapped[str] = mapped_column(String(64), default="")
     original_syntax: Mapped[str] = mapped_column(String(64), default="", server_default="")
     original_size: Mapped[int] = mapped_column(BigInt, default=0, server_default="0")
     recipe_offset: Mapped[int] = mapped_column(BigInt, default=0, server_default="0")
@@ -177,12 +178,16 @@ class Instance(Base):
 
 
 class InstanceHeader(Base):
-    """The instance's header as DICOM JSON (PS3.18 Annex F), repaired to UTF-8 and compressed; bulk data by URI."""
+    """The instance's header as DICOM JSON (PS3.18 Annex F), repaired to UTF-8 and compressed; bulk data by URI.
+
+    `file_head` is what stood before the data set in the file as it was sent (hub.studies.sameness).
+    """
 
     __tablename__ = "instance_header"
 
     instance_id: Mapped[str] = mapped_column(ForeignKey("instance.id"), primary_key=True)
     body: Mapped[bytes] = mapped_column(LargeBinary)
+    file_head: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class SeriesMetadata(Base):

@@ -31,6 +31,10 @@ class Prepared:
     size: int
     object_offset: int = 0
     """Where in the object the file begins: the files of one call lie one after another in one object."""
+    dataset_sha256: str = ""
+    """As `sameness.kept_hash`."""
+    compared: tuple[str, bool] | None = None
+    """An instance that is here under the same SOP Instance UID, and whether it holds the same data set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ def _rows(
             "object_key": f"instances/benchmark/{number // 1000}",
             "size": 1000,
             "file_sha256": f"{number:064x}",
-            "dataset_sha256": f"{number:064x}",
+            "dataset_sha256": "",
             "created_at": at,
         },
         InstanceHeader: {"instance_id": instance, "body": _HEADER},

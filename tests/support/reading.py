@@ -150,7 +150,6 @@ def make_exam(
                     object_key="instances/000/0",
                     size=1,
                     file_sha256="0" * 64,
-                    dataset_sha256="0" * 64,
                     notes=[],
                     created_at=now,
                 )

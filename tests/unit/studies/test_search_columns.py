@@ -69,7 +69,7 @@ def a_study(world: World) -> dict[str, Any]:
         session.add(
             Instance(
                 id=ids["instance"], uid=new_uid(), series_id=ids["series"], study_id=ids["study"], org_id=org,
-                sop_class="1.2", transfer_syntax="1.2", object_key="k", size=1, file_sha256="", dataset_sha256="",
+                sop_class="1.2", transfer_syntax="1.2", object_key="k", size=1, file_sha256="",
                 created_at=now,
             )
         )  # fmt: skip
