@@ -16,6 +16,7 @@ from hub.patients.routes import router as patients_routes
 from hub.protocols.dicomweb.ahead import FetchedAhead
 from hub.protocols.dicomweb.fastpath import FastFrames
 from hub.protocols.dicomweb.fastsearch import FastSearch
+from hub.protocols.dicomweb.opening import OpenedEarly
 from hub.protocols.dicomweb.routes import ROUTERS as DICOMWEB_ROUTERS
 from hub.protocols.dicomweb.routes import allowed
 from hub.protocols.tus.routes import router as tus_routes
@@ -148,4 +149,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(FastSearch, fixed=guard.fixed_headers(settings), counted=guard.counted)
     app.add_middleware(FastFrames, fixed=guard.fixed_headers(settings), counted=guard.counted)
     app.add_middleware(FetchedAhead)
+    app.add_middleware(OpenedEarly)
     return app

@@ -338,7 +338,7 @@ def build_ohif(node: Node) -> None:
     """Fetch, check, rewrite, minify and compress the viewer."""
     from hub.web import ohif
 
-    pinned = _package()["ohif"]
+    pinned, version = _package()["ohif"], ohif_stamp()[:16]
     work = DIST / ".ohif-new"
     shutil.rmtree(work, ignore_errors=True)
     files = work / "files"
@@ -365,7 +365,7 @@ def build_ohif(node: Node) -> None:
             ohif.check_script(name, content)
             path = files / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(ohif.rewrite(name, content))
+            path.write_bytes(ohif.rewrite(name, content, version=version))
             names.append(name)
             if name.endswith(".js"):
                 scripts.append(name)
@@ -373,7 +373,7 @@ def build_ohif(node: Node) -> None:
                 later.append(name)
     archive.unlink()
     index = files / "index.html"
-    index.write_text(ohif.hints(index.read_text(encoding="utf-8"), names, later), encoding="utf-8")
+    index.write_text(ohif.hints(index.read_text(encoding="utf-8"), names, later, version=version), encoding="utf-8")
     (files / "boot.js").write_text(ohif.BOOT_JS, encoding="utf-8")
     with _timed("OHIF minified"):
         esbuild(
@@ -399,8 +399,11 @@ def build_ohif(node: Node) -> None:
 
 
 def build_own_ohif(node: Node) -> None:
-    """Put our configuration and style beside the viewer."""
+    """Put our configuration, scripts and style beside the viewer, and their versions into its page."""
+    from hub.web import ohif
+
     target = DIST / "ohif"
+    own = ["boot.js"]
     for source in _files(SRC / "ohif"):
         path = target / source.name
         words = json.dumps(_english([source]), ensure_ascii=False) if source.suffix == ".js" else ""
@@ -415,6 +418,10 @@ def build_own_ohif(node: Node) -> None:
             *([f"--banner:js=self.hubEnglish={words};"] if words else []),
         )
         compress([path])
+        own.append(source.name)
+    index = target / "index.html"
+    _write(index, ohif.versioned(index.read_text(encoding="utf-8"), own, own_ohif_stamp()[:16]))
+    compress([index])
 
 
 def _check_integrity(archive: Path, integrity: str) -> None:

@@ -83,6 +83,12 @@ _AT_ONCE = (
 """Chunks (numbers before `.bundle.`) that opening a study takes, one after the other has been read by the browser."""
 _AT_ONCE_FILE = re.compile(rf"^(?:{_AT_ONCE})\.bundle\.[0-9a-f]+\.js$")
 
+_STYLES_AT_ONCE = ("2623", "3760", "3833", "5910", "6214", "7463", "781", "9415")
+"""Styles of these chunks: asked for together, not each once its chunk has been read."""
+
+_STYLE_ADDRESS = re.compile(rb'(__webpack_require__\.miniCssF = \(chunkId\) => \{[^}]*return "" \+ chunkId \+ "\.css)"')
+"""Where the application makes the address of a chunk's style, which has no hash in its name."""
+
 _REPORT_CHUNK = "9068.bundle."
 _REPORT_FAULTS = (
     (
@@ -113,8 +119,13 @@ def wanted(name: str) -> bool:
     return not (name.startswith(_DROPPED_FOLDERS) or name in _DROPPED_NAMES or _DROPPED.match(name))
 
 
-def rewrite(name: str, content: bytes) -> bytes:
+def rewrite(name: str, content: bytes, *, version: str) -> bytes:
     """Return a file's bytes as they must be served below :data:`BASE`.
+
+    Args:
+        name: Its path below the package's ``dist/``.
+        content: Its bytes there.
+        version: What the addresses of styles are to carry, so that a browser need not ask whether they still hold.
 
     Raises:
         OhifChangedError: what has to be replaced is not there.
@@ -129,6 +140,9 @@ def rewrite(name: str, content: bytes) -> bytes:
         content, found = _MODE.subn(b"void 0", content)
         if found != _MODES:
             raise OhifChangedError(f"{name}: {found} of {_MODES} modes that the hub does not use were found.")
+        content, found = _STYLE_ADDRESS.subn(rb'\1?v=%s"' % version.encode(), content)
+        if found != 1:
+            raise OhifChangedError(f"{name}: the addresses of styles were not found.")
     if name.startswith(_REPORT_CHUNK) and name.endswith(".js"):
         for fault, instead in _REPORT_FAULTS:
             content, found = fault.subn(instead, content)
@@ -177,19 +191,36 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-def hints(html: str, names: list[str], later: list[str]) -> str:
+def hints(html: str, names: list[str], later: list[str], *, version: str) -> str:
     """Return ``index.html`` with the files that follow from the first: asked for at once, not one after another.
 
     Args:
         html: As `rewrite_index` returns it.
         names: All files beside it; those of a cold opening are chosen.
         later: What the decode worker will fetch: its script, and the codec of most images.
+        version: As for `rewrite`.
     """
+    # The hash in the application's name is of the package's file, not of what `rewrite` made of it.
+    html = re.sub(rf'"({BASE}app\.bundle\.(?:[0-9a-f]+\.js|css))"', rf'"\1?v={version}"', html)
     first = sorted(name for name in names if _AT_ONCE_FILE.match(name))
     links = [f'<link rel="preload" as="script" href="{BASE}{name}">' for name in first]
+    links += [f'<link rel="preload" as="style" href="{BASE}{name}.css?v={version}">' for name in _STYLES_AT_ONCE]
     links += [f'<link rel="prefetch" href="{BASE}{name}">' for name in later]
     head, found, tail = html.partition("</head>")
     return f"{head}{''.join(links)}{found}{tail}"
+
+
+def versioned(html: str, names: list[str], version: str) -> str:
+    """Return ``index.html`` with addresses of files that need not be asked about until they are others.
+
+    Args:
+        html: As `hints` returns it.
+        names: Files without a hash in their names.
+        version: What their addresses are to carry.
+    """
+    for name in names:
+        html = re.sub(rf'"{BASE}{re.escape(name)}(?:\?v=[0-9a-f]*)?"', f'"{BASE}{name}?v={version}"', html)
+    return html
 
 
 def is_worker(name: str) -> bool:
@@ -230,7 +261,7 @@ def rewrite_index(html: str) -> str:
     app_config = re.search(r'<script[^>]*src="[^"]*app-config\.js"[^>]*></script>', html)
     if app_config is None:
         raise OhifChangedError("index.html does not load app-config.js.")
-    scripts = f'<script src="{BASE}boot.js"></script><script src="{BASE}app-config.js"></script>'
+    scripts = "".join(f'<script src="{BASE}{name}"></script>' for name in ("early.js", "boot.js", "app-config.js"))
     html = html.replace(app_config.group(0), scripts)
     head, found, tail = html.partition("</head>")
     return f'{head}<link rel="stylesheet" href="{BASE}hub.css">{found}{tail}'

@@ -39,6 +39,7 @@ _TYPES = {
     ".ico": "image/x-icon",
 }
 _HASHED = re.compile(r"(^|[.\-])([0-9a-f]{16,20}|[A-Z2-7]{8})\.\w+$")
+_VERSION = re.compile(rb"(?:^|&)v=[0-9a-f]{16}(?:&|$)")
 _CODINGS = (("br", ".br"), ("gzip", ".gz"))
 
 
@@ -102,6 +103,24 @@ def i18n_json(locale: str) -> str:
         return "{}"
 
 
+@lru_cache(maxsize=2)
+def _page(path: Path, _stamp: int) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def ohif_page() -> str:
+    """Return the viewer's ``index.html``.
+
+    Raises:
+        AssetMissingError: nothing was built yet.
+    """
+    path = OHIF_DIR / "index.html"
+    try:
+        return _page(path, path.stat().st_mtime_ns)
+    except FileNotFoundError as error:
+        raise AssetMissingError("The viewer is not built: run `python -m hub.web.build`.") from error
+
+
 # --- serving ----------------------------------------------------------------------------------------------------
 
 
@@ -115,7 +134,8 @@ class PrecompressedStatic:
     """An ASGI application for a folder of built files, to be mounted: ``app.mount("/static", PrecompressedStatic(…))``.
 
     Serves ``name.br`` or ``name.gz`` in place of ``name`` where the client accepts it (RFC 9110 §12.5.3). Files with a
-    hash in their name may be kept for ever; all others are revalidated by their ETag.
+    hash in their name, and those that the page asks for with a version (``?v=…``), may be kept for ever; all others are
+    revalidated by their ETag.
 
     Args:
         directory: the folder; nothing outside of it is ever served, links included.
@@ -157,7 +177,9 @@ class PrecompressedStatic:
             found = await anyio.to_thread.run_sync(self._find, relative, accepted)
         if found is None:
             return PlainTextResponse("Not Found", 404, {"Cache-Control": REVALIDATE})
-        return self._answer(relative, found, request)
+        return self._answer(
+            relative, found, request, versioned=_VERSION.search(scope.get("query_string", b"")) is not None
+        )
 
     def _find(self, relative: str, accepted: frozenset[str]) -> _Found | None:
         if not relative or "\0" in relative or "\\" in relative or relative.endswith((".br", ".gz")):
@@ -176,12 +198,13 @@ class PrecompressedStatic:
                 return _Found(path, info, coding)
         return None
 
-    def _answer(self, relative: str, found: _Found, request: Headers) -> Response:
+    def _answer(self, relative: str, found: _Found, request: Headers, *, versioned: bool) -> Response:
         name = PurePosixPath(relative).name
         suffix = PurePosixPath(relative).suffix
         etag = f'"{found.stat.st_mtime_ns:x}-{found.stat.st_size:x}{"-" + found.coding if found.coding else ""}"'
+        lasting = (versioned or _HASHED.search(name)) and suffix != ".html"
         headers = {
-            "Cache-Control": IMMUTABLE if _HASHED.search(name) and suffix != ".html" else REVALIDATE,
+            "Cache-Control": IMMUTABLE if lasting else REVALIDATE,
             "ETag": etag,
             "Last-Modified": formatdate(found.stat.st_mtime, usegmt=True),
             "Vary": "Accept-Encoding",

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
+from hub.accounts.roles import Permission
 from hub.kit.actor import Actor
-from hub.kit.edge import ReadDb, require
+from hub.kit.edge import ReadDb, public, require
 from hub.kit.errors import NotFound
 from hub.kit.i18n import _
 from hub.patients.models import CountyPatient
 from hub.reading.words import age_words, exam_words, sex_words
 from hub.reports import repository
 from hub.reports.texts import links
-from hub.web.pages import locale_of, render
+from hub.studies import opening
+from hub.web import ohif
+from hub.web.pages import can, locale_of, render
+from hub.web.static import ohif_page
 
 router = APIRouter(tags=["reading"], include_in_schema=False)
 
@@ -24,6 +32,35 @@ router = APIRouter(tags=["reading"], include_in_schema=False)
 def viewer_page(request: Request, actor: Annotated[Actor, require("queue.view")]) -> Response:
     """An empty window: whose images it shows, the reading page of the same browser tells it."""
     return render(request, "reading/viewer.html")
+
+
+_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
+_BEFORE = "<script "
+
+
+@router.get("/ohif/viewer")
+def viewer_document(request: Request, session: ReadDb, actor: Annotated[Actor, public()]) -> Response:
+    """OHIF's page; with it, for whoever may see the images, what opening them begins with (ohif/early.js).
+
+    The page itself holds nothing and is everybody's, as all of the viewer's files are.
+    """
+    page = ohif_page()
+    if can(actor, Permission.IMAGES_VIEW):
+        named = ",".join(request.query_params.getlist("StudyInstanceUIDs")).split(",")
+        first = request.query_params.get("initialSopInstanceUid", "")
+        found = [opening.of(session, actor, uid, first=first) for uid in named[:2] if _UID.fullmatch(uid)]
+        text = json.dumps([asdict(one) for one in found if one is not None], separators=(",", ":"))
+        # It could end the block.
+        text = text.replace("<", "\\u003c")
+        block = f'<script type="application/json" id="hub-opening">{text}</script>'
+        page = page.replace(_BEFORE, block + _BEFORE, 1)
+    headers = {
+        "Cache-Control": "private, no-cache",
+        "Vary": "Cookie",
+        "Content-Security-Policy": ohif.csp_for("index.html"),
+        "X-Frame-Options": "SAMEORIGIN",
+    }
+    return HTMLResponse(page, headers=headers)
 
 
 class Whose(BaseModel):

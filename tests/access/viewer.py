@@ -14,6 +14,7 @@ REPORTS = QUEUE | {
 
 ROUTES = {
     ("GET", "/viewer"): QUEUE,
+    ("GET", "/ohif/viewer"): "public",
     ("GET", "/viewer/session"): QUEUE,
     ("GET", "/reports/{version_id}/images/{link_id}"): REPORTS,
     ("GET", "/api/exams/{exam_id}/drawings"): QUEUE,

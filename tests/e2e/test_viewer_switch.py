@@ -13,7 +13,6 @@ from sqlalchemy import select
 from hub.audit.models import AuditEntry
 from hub.exams.models import Exam
 from hub.kit.db import database
-from hub.web.static import WEB_DIR
 from support.desk import Desk, at_desk, shown, two_exams
 from support.imaging import Imaged, imaged_exam, phantom
 
@@ -114,12 +113,3 @@ def _noted(exam: Imaged) -> list[str]:
                 .order_by(AuditEntry.id)
             )
         )
-
-
-def test_styles_that_are_asked_for_at_once_are_the_viewers(desk: Desk) -> None:
-    """Their names are the pinned viewer's; another one would have others."""
-    source = (WEB_DIR / "src/ohif/app-config.js").read_text(encoding="utf-8")
-    names = re.findall(r'"(\d+)"', source.partition("const STYLES = [")[2].partition("]")[0])
-    assert names
-    for name in names:
-        assert desk.page.request.get(f"{desk.address}/ohif/{name}.css").ok

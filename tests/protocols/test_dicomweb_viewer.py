@@ -409,6 +409,34 @@ def test_what_was_fetched_ahead_is_not_viewed_until_it_is_opened(world: World) -
     assert stranger.get(f"{address(outcome)}/frames/1", headers={**FRAME, **ahead}).status_code == 403
 
 
+def test_what_the_page_asks_for_before_the_viewer_runs_lasts_a_moment(world: World) -> None:
+    study = new_uid()
+    (outcome,) = take(world, dicom_file(study=study))
+    move_to(State.TO_READ)
+    client = world.client("reporter")
+    early = {"X-Hub-Opening": "1"}
+    metadata, frame = f"{DOOR}/studies/{study}/metadata", f"{address(outcome)}/frames/1"
+    for path, accept in ((metadata, {}), (frame, FRAME), (f"{DOOR}/studies/{study}/series", {})):
+        for _time in range(2):
+            found = client.get(path, headers={**accept, **early})
+            assert (found.status_code, found.headers["cache-control"]) == (200, "private, max-age=60")
+            assert "cookie" in found.headers["vary"].lower()
+        if "etag" in found.headers:
+            again = client.get(path, headers={**accept, **early, "If-None-Match": found.headers["etag"]})
+            assert (again.status_code, again.headers["cache-control"]) == (304, "private, max-age=60")
+        usual = client.get(path, headers=accept)
+        assert (usual.status_code, usual.headers["cache-control"]) == (200, "private, no-cache")
+    # A look like any other, and no door for anybody else.
+    with database().reading() as session:
+        viewed = session.scalars(select(AuditEntry.action).where(AuditEntry.object_id == study)).all()
+    assert "images.view" in viewed
+    refused = world.client("administrator").get(frame, headers={**FRAME, **early})
+    assert refused.status_code == 403
+    assert "max-age" not in refused.headers.get("cache-control", "")
+    machines = client.get(f"/dicomweb/studies/{study}/metadata", headers=early)
+    assert machines.headers["cache-control"] == "private, no-cache"
+
+
 # --- searching ------------------------------------------------------------------------------------------------------
 
 

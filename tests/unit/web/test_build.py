@@ -72,6 +72,10 @@ def test_only_hashed_files_are_kept_for_ever(client: TestClient) -> None:
         assert "immutable" in client.get(f"/static/{name}").headers["cache-control"]
     for name in ("plain.js", "index.html", "sub/only.txt"):
         assert client.get(f"/static/{name}").headers["cache-control"] == "no-cache"
+    version = "0123456789abcdef"
+    assert "immutable" in client.get(f"/static/plain.js?v={version}").headers["cache-control"]
+    for other in (f"index.html?v={version}", "plain.js?v=", "plain.js?v=1", f"missing.js?v={version}"):
+        assert client.get(f"/static/{other}").headers["cache-control"] == "no-cache"
     assert client.get("/static/37fa160cc3a47cfd.wasm").headers["content-type"] == "application/wasm"
 
 
@@ -236,7 +240,11 @@ def test_the_built_viewer_is_whole() -> None:
     import re
 
     for address in re.findall(r'(?:src|href)="/ohif/([^"]+)"', html):
-        assert (root / address).exists(), address
+        name, _mark, version = address.partition("?v=")
+        assert (root / name).exists(), address
+        # What the page needs is asked about once: by a hash in its name, or by its version.
+        if name.endswith((".js", ".css")):
+            assert static._HASHED.search(name) or re.fullmatch("[0-9a-f]{16}", version), address
     assert (root / "LICENSE.txt").exists()
     assert sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) < 60_000_000
     for path in root.glob("*.js"):

@@ -15,16 +15,6 @@
   let services = null;
   let commands = null;
 
-  // Styles of the chunks that opening a study takes: asked for together, not each once its chunk has been read.
-  const STYLES = ["2623", "3760", "3833", "5910", "6214", "7463", "781", "9415"];
-  for (const name of STYLES) {
-    const link = document.createElement("link");
-    link.rel = "preload";
-    link.as = "style";
-    link.href = `${window.PUBLIC_URL ?? "/ohif/"}${name}.css`;
-    document.head.append(link);
-  }
-
   function tell(message) {
     if (window.parent !== window) window.parent.postMessage(message, location.origin);
   }
@@ -504,6 +494,7 @@
     listen(displaySetService, "DISPLAY_SETS_CHANGED", reportStudy);
     listen(cornerstoneViewportService, "VIEWPORT_DATA_CHANGED", ({ viewportId }) => {
       settled = true;
+      self.hubEarly?.stop();
       reportStudy();
       healSoon();
       windowOfPart(viewportId);

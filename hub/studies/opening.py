@@ -1,0 +1,76 @@
+"""What a viewer will ask for first when it opens a study: so that its page can ask before the viewer runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hub.kit.actor import Actor
+from hub.kit.errors import HubError
+from hub.studies import repository
+from hub.studies.models import Instance, Series
+
+MOST_SERIES: Final = 20
+MOST_IMAGES: Final = 60
+_STACKS: Final = frozenset({"CT", "MR", "PT"})
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What opening a study begins with.
+
+    Attributes:
+        study: Study Instance UID.
+        series: Series Instance UIDs, in the order of their numbers.
+        stack: Series Instance UID of the first one with images, or "".
+        images: SOP Instance UIDs of that one, in the order in which they are wanted: the first is shown first.
+    """
+
+    study: str
+    series: list[str]
+    stack: str
+    images: list[str]
+
+
+def of(session: Session, actor: Actor, study_uid: str, *, first: str = "") -> Opening | None:
+    """What the viewer begins with; None where the actor may not see such a study.
+
+    Args:
+        session: For reading.
+        actor: Who opens it.
+        study_uid: Study Instance UID.
+        first: SOP Instance UID of the image that he wants to see first, if any.
+    """
+    try:
+        study = repository.by_uid(session, actor, study_uid)
+    except HubError:
+        return None
+    rows = session.execute(
+        select(Series.id, Series.uid, Series.modality, Series.frame_count)
+        .where(Series.study_id == study.id, repository.shown(session, study.id))
+        .order_by(Series.number, Series.id)
+        .limit(MOST_SERIES)
+    ).all()
+    stack = next((row for row in rows if row.frame_count), None)
+    images: list[str] = []
+    if stack is not None:
+        images = list(
+            session.scalars(
+                select(Instance.uid)
+                .where(Instance.series_id == stack.id, Instance.has_pixels)
+                .order_by(Instance.number, Instance.id)
+            )
+        )
+    at = images.index(first) if first in images else len(images) // 2 if _middle(stack, images) else 0
+    nearest = sorted(range(len(images)), key=lambda number: (abs(number - at), number))[:MOST_IMAGES]
+    return Opening(
+        study.uid, [row.uid for row in rows], stack.uid if stack is not None else "", [images[n] for n in nearest]
+    )
+
+
+def _middle(stack: object, images: list[str]) -> bool:
+    # As the viewer's own rule has it (hub/web/src/ohif/app-config.js): a stack begins in its middle.
+    return getattr(stack, "modality", "") in _STACKS and len(images) > 2
