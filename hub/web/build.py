@@ -202,7 +202,7 @@ def ohif_stamp() -> str:
 
 def own_ohif_stamp() -> str:
     """Stamp of our own files in ``dist/ohif``."""
-    return digest([*_files(SRC / "ohif"), *_files(LOCALE)], ohif_stamp())
+    return digest([*_files(SRC / "ohif"), *_files(SRC / "viewing"), *_files(LOCALE)], ohif_stamp())
 
 
 def _package() -> dict[str, Any]:
@@ -415,7 +415,7 @@ def build_own_ohif(node: Node) -> None:
             f"--target={TARGET}",
             f"--outfile={path}",
             "--allow-overwrite",
-            *([f"--banner:js=self.hubEnglish={words};"] if words else []),
+            *(["--bundle", "--format=iife", f"--banner:js=self.hubEnglish={words};"] if words else []),
         )
         compress([path])
         own.append(source.name)

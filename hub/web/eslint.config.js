@@ -45,6 +45,5 @@ export default [
     },
   },
   { files: ["src/live-worker.js"], languageOptions: { globals: { ...globals.worker } } },
-  { files: ["src/ohif/app-config.js"], languageOptions: { sourceType: "script" } },
   { files: ["*.config.js"], languageOptions: { globals: { ...globals.node } } },
 ];

@@ -158,6 +158,56 @@ def test_two_windows_that_do_not_hear_of_each_other_lose_no_drawing(desk: Desk, 
     assert [one["metadata"]["toolName"] for one in found["drawings"]] == ["Bidirectional"]
 
 
+def pull(page: Any, rise: int, by: int, *, hold: bool = False) -> None:
+    """Take the right end of the length that `draw` made, where it lies `rise` below the middle, and pull it down."""
+    box = page.frame_locator("#viewer").locator(".cornerstone-canvas").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2 + 60, box["y"] + box["height"] / 2 + rise
+    page.mouse.move(x - 20, y - 20)
+    page.mouse.move(x, y, steps=3)
+    page.mouse.down()
+    page.mouse.move(x, y + by, steps=4)
+    if not hold:
+        page.mouse.up()
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["just-changed", "under-the-hand"])
+def test_a_drawing_changed_in_two_windows_at_once_stays_in_both_forms(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, held: bool
+) -> None:
+    one, _two = two_exams(world)
+    with at_desk(world, monkeypatch, tmp_path, live=True) as desk:
+        page, other = two_windows(desk, one)
+        drawing_in(page, "Length")
+        other.frame_locator("#viewer").locator("svg.svg-layer text").first.wait_for(timeout=30_000)
+        other.wait_for_timeout(1000)
+        asked: list[Any] = []
+        other.route(re.compile("/drawings$"), lambda route: route.continue_() if asked else asked.append(route))
+        page.bring_to_front()
+        with page.expect_response(re.compile("/drawings$")) as first:
+            pull(page, 40, 60)
+        assert first.value.json()["conflicts"] == []
+        # The other window learns of it while its viewer has not told yet what was changed there.
+        other.bring_to_front()
+        for _try in range(100):
+            if asked:
+                break
+            other.wait_for_timeout(100)
+        with other.expect_response(lambda answer: answer.request.method == "PATCH") as second:
+            pull(other, 40, -60, hold=held)
+            asked[0].continue_()
+            if held:
+                other.wait_for_timeout(1500)
+                other.mouse.up()
+        answer = second.value.json()
+        assert [clash["kind"] for clash in answer["conflicts"]] == ["both"]
+        assert len(answer["drawings"]) == 2
+        other.locator(".toast", has_text="两种画法都留在影像上").wait_for()
+        for window in (page, other):
+            window.bring_to_front()
+            window.frame_locator("#viewer").locator("svg.svg-layer text").nth(1).wait_for(timeout=30_000)
+        desk.take(other, "both-forms")
+
+
 def test_a_measurement_goes_into_the_text_and_leads_back(desk: Desk, world: World) -> None:
     one, two = two_exams(world)
     page = desk.page

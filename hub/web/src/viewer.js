@@ -139,8 +139,11 @@ export function connectViewer(frame, handlers = {}) {
     /** Cornerstone's annotations as plain objects, to be kept and given back to restore(). */
     annotations: () => call("annotations"),
     restore: (list) => call("restore", list),
-    /** Drawings in the place of those of the same name, and those named away. */
-    sync: (put, drop) => call("sync", put, drop),
+    /**
+     * Drawings in the place of those of the same name, and those named away; but none that stands otherwise than `seen`
+     * (name → what was drawn) says. Those: [{uid, drawing}], null where it was removed.
+     */
+    sync: (put, drop, seen) => call("sync", put, drop, seen),
     jump: (imageIndex) => call("jump", imageIndex),
     /** Bring an image up: {sop, frame, uid, drawing}; fails where it is not of the studies that are open. */
     showImage: (reference) => call("showImage", reference),

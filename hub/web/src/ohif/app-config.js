@@ -1,5 +1,5 @@
 /*
- * How OHIF runs within the hub. A plain script: OHIF reads window.config.
+ * How OHIF runs within the hub. Built into a plain script: OHIF reads window.config.
  *
  * The page around the frame speaks over postMessage (see ../viewer.js). To the page:
  *   {hub: "ready"} · {hub: "study", studies, patient, series, sop} · {hub: "shown", viewport} ·
@@ -7,6 +7,8 @@
  *   {hub: "reply", id, ok, result | error}
  * From the page: {hub: "call", id, name, args}, with a name of `calls` below.
  */
+import { drawn } from "../viewing/drawn.js";
+
 (() => {
   const ROOT = "/viewer/dicomweb";
   // The build puts the English words of this file before it.
@@ -173,6 +175,8 @@
   // Lines that tools draw for themselves are nobody's finding.
   const HELPERS = new Set(["ReferenceLines", "Crosshairs", "ScaleOverlay", "OverlayGrid", "OrientationMarker"]);
 
+  const HELD_FOR = 10000;
+
   const own = ({ metadata }) => metadata && !HELPERS.has(metadata.toolName);
 
   // A typed array would become an object with numbers for names.
@@ -185,6 +189,9 @@
       .filter((one) => own(one) && studyOf(one.metadata.referencedImageId))
       .map((one) => JSON.parse(JSON.stringify(one, plain)));
   }
+
+  /** Names of the drawings that the page knows to stand here. */
+  let stood = new Set();
 
   /** Put drawings back; those whose image is not of the studies in the viewports stay away. */
   function restore(list) {
@@ -200,6 +207,7 @@
       one.highlighted = false;
       one.isSelected = false;
       state.addAnnotation(one, one.metadata.FrameOfReferenceUID);
+      stood.add(one.annotationUID);
       // The panel and the page hear of a drawing when it is complete.
       triggerEvent(eventTarget, Enums.Events.ANNOTATION_COMPLETED, { annotation: one });
       added += 1;
@@ -208,16 +216,33 @@
     return added;
   }
 
-  /** What was changed elsewhere: `put` in the place of those of the same name, those named in `drop` away. */
-  function sync(put, drop) {
+  /**
+   * What was changed elsewhere: `put` in the place of those of the same name, those named in `drop` away. What stands
+   * here otherwise than the page has seen it was changed since it was told, and is left: the answer says how it stands.
+   */
+  async function sync(put, drop, seen) {
+    // What is under the hand would go on as a drawing that nobody holds.
+    await until(() => !held, HELD_FOR);
     const { state } = window.cornerstoneTools.annotation;
-    for (const uid of [...drop, ...put.map(({ annotationUID }) => annotationUID)]) {
+    const now = new Map(drawings().map((one) => [one.annotationUID, one]));
+    const left = [];
+    const free = (uid) => {
+      const one = now.get(uid) ?? null;
+      if (one ? drawn(one) === seen[uid] : !(uid in seen && stood.has(uid))) return true;
+      left.push({ uid, drawing: one });
+      return false;
+    };
+    const away = drop.filter(free);
+    const here = put.filter(({ annotationUID }) => free(annotationUID));
+    for (const uid of [...away, ...here.map(({ annotationUID }) => annotationUID)]) {
       if (state.getAnnotation(uid)) state.removeAnnotation(uid);
+      stood.delete(uid);
     }
-    const added = restore(put);
+    for (const { uid, drawing } of left) if (!drawing) stood.delete(uid);
+    restore(here);
     // The page leaves what it is told meanwhile: it is told once more how the drawings stand.
     measurementsChanged();
-    return added;
+    return left;
   }
 
   /** Nothing that was drawn on other studies stays: two of them may claim one frame of reference. */
@@ -240,13 +265,16 @@
       const study = activeDisplaySet()?.StudyInstanceUID ?? "";
       tell({ hub: "measurements", study, list: measurements() });
       const loaded = [...new Set(services.displaySetService.getActiveDisplaySets().map((set) => set.StudyInstanceUID))];
-      tell({ hub: "annotations", study, list: drawings(), loaded });
+      const list = drawings();
+      stood = new Set(list.map(({ annotationUID }) => annotationUID));
+      tell({ hub: "annotations", study, list, loaded });
     }, 600);
   }
 
   function unsettle() {
     settled = false;
     latest = "";
+    stood = new Set();
     clearTimeout(changed);
   }
 
@@ -448,6 +476,16 @@
 
   // Whoever works with the images has the line to himself.
   let touched = 0;
+  let held = false;
+  for (const kind of ["pointerdown", "pointerup", "pointercancel"]) {
+    window.addEventListener(
+      kind,
+      () => {
+        held = kind === "pointerdown";
+      },
+      { passive: true, capture: true },
+    );
+  }
   for (const kind of ["pointerdown", "wheel", "keydown"]) {
     window.addEventListener(
       kind,

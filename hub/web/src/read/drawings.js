@@ -3,24 +3,13 @@
 import { ApiError, api, get, post } from "../api.js";
 import { t } from "../i18n.js";
 import { toast } from "../ui.js";
+import { drawn } from "../viewing/drawn.js";
 import { words } from "../viewing/words.js";
 import { $, TEXTS } from "./page.js";
 
 const AGAIN_AFTER = 5000;
 
 const studyOf = ({ metadata }) => /\/studies\/([0-9.]+)\//.exec(metadata?.referencedImageId ?? "")?.[1] ?? "";
-
-// What a viewer writes into its records by showing them: nobody has drawn that.
-const SHOWN = new Set(["invalidated", "highlighted", "isSelected", "isVisible", "cachedStats", "activeHandleIndex", "worldBoundingBox"]);
-
-/** What was drawn, as text: the same in every window that shows it. */
-const drawn = (drawing) =>
-  JSON.stringify(drawing, (name, value) => {
-    if (SHOWN.has(name)) return undefined;
-    // A label stands where the viewer likes until somebody moves it.
-    if (name === "textBox" && value && !value.hasMoved) return undefined;
-    return value;
-  });
 
 export function attach(page) {
   const me = crypto.randomUUID();
@@ -85,42 +74,69 @@ export function attach(page) {
 
   /**
    * Bring the images to what the hub has. What was changed here and is on no way yet stays, and is sent with the
-   * revision that it was drawn upon.
+   * revision that it was drawn upon; so does what the viewer has not told of yet.
    */
   async function bring(answer, sent = { changed: [], removed: [] }) {
     revision = answer.revision;
     const given = new Map(sent.changed.map(({ drawing }) => [drawing.annotationUID, drawn(drawing)]));
     const gone = new Set(sent.removed.map(({ uid }) => uid));
     const standing = new Map(answer.drawings.map((one) => [one.annotationUID, one]));
-    const put = [];
-    const drop = [];
-    for (const [uid, one] of standing) {
-      const text = drawn(one);
-      const mine = here.has(uid) ? drawn(here.get(uid)) : null;
-      const old = mine === null ? !known.has(uid) || gone.has(uid) : [text, known.get(uid)?.text, given.get(uid)].includes(mine);
-      if (!old) continue;
-      if (mine !== text) {
-        here.set(uid, one);
-        put.push(one);
+    const agree = (uid) => known.set(uid, { text: drawn(standing.get(uid)), revision: answer.revisions[uid] });
+
+    /** Drawings that stand otherwise here, and the names of those that stand here alone. */
+    function different() {
+      const put = [];
+      const drop = [];
+      for (const [uid, one] of standing) {
+        const text = drawn(one);
+        const mine = here.has(uid) ? drawn(here.get(uid)) : null;
+        const old = mine === null ? !known.has(uid) || gone.has(uid) : [text, known.get(uid)?.text, given.get(uid)].includes(mine);
+        if (!old) continue;
+        if (mine === text) agree(uid);
+        else put.push(one);
       }
-      known.set(uid, { text, revision: answer.revisions[uid] });
+      for (const [uid, { text }] of [...known]) {
+        if (standing.has(uid)) continue;
+        if (!here.has(uid)) known.delete(uid);
+        else if (drawn(here.get(uid)) === text) drop.push(uid);
+      }
+      return { put, drop };
     }
-    for (const [uid, { text }] of [...known]) {
-      if (standing.has(uid)) continue;
-      if (here.has(uid) && drawn(here.get(uid)) !== text) continue;
-      if (here.delete(uid)) drop.push(uid);
-      known.delete(uid);
-    }
-    if (put.length + drop.length === 0) return;
-    syncing = true;
-    try {
-      await page.viewer.sync(put, drop);
-    } catch {
-      // What does not stand on these images must not be taken for removed.
-      of = "";
-      toast(t("影像上的标注没有取回;重新打开影像可再试"), "warn");
-    } finally {
-      syncing = false;
+
+    const all = known;
+    for (;;) {
+      const { put, drop } = different();
+      const names = [...put.map(({ annotationUID }) => annotationUID), ...drop];
+      if (names.length === 0) return;
+      const seen = Object.fromEntries(names.filter((uid) => here.has(uid)).map((uid) => [uid, drawn(here.get(uid))]));
+      let left = [];
+      syncing = true;
+      try {
+        left = await page.viewer.sync(put, drop, seen);
+      } catch {
+        // What does not stand on these images must not be taken for removed.
+        of = "";
+        toast(t("影像上的标注没有取回;重新打开影像可再试"), "warn");
+        return;
+      } finally {
+        syncing = false;
+      }
+      if (known !== all || of !== page.exam.exam_id) return;
+      const otherwise = new Map(left.map(({ uid, drawing }) => [uid, drawing]));
+      for (const uid of names) {
+        if (otherwise.get(uid)) {
+          here.set(uid, otherwise.get(uid));
+        } else if (otherwise.has(uid)) {
+          here.delete(uid);
+        } else if (standing.has(uid)) {
+          here.set(uid, standing.get(uid));
+          agree(uid);
+        } else {
+          here.delete(uid);
+          known.delete(uid);
+        }
+      }
+      if (left.length === 0) return;
     }
   }
 

@@ -233,7 +233,7 @@ export function createDesk(root, handlers = {}) {
     capture: (options) => call("capture", options),
     measure: (uid) => call("measure", uid),
     restore: (list) => call("restore", list),
-    sync: (put, drop) => call("sync", put, drop),
+    sync: (put, drop, seen) => call("sync", put, drop, seen),
     showImage: (reference) => call("showImage", reference),
   };
 }
