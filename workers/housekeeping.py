@@ -15,6 +15,7 @@ from hub.kit.db import database
 from hub.kit.objects import object_store
 from hub.kit.settings import get_settings
 from hub.reports import identities
+from hub.reports.drawings import service as drawings
 from hub.studies import intake, trash
 from workers.registry import periodic
 
@@ -60,6 +61,19 @@ def prune_broker(url: str) -> None:
 def empty_trash() -> None:
     """Purge what has been in the trash for long enough."""
     trash.empty()
+
+
+@periodic("housekeeping.drawings", every=86_400)
+def drop_drawings() -> None:
+    """Drop drawings that were removed long ago."""
+    while True:
+        # Sought without holding up the writers: the table is read from end to end.
+        with database().reading() as session:
+            names = drawings.lapsed(session)
+        if not names:
+            return
+        with database().writing() as session:
+            drawings.drop(session, names)
 
 
 @periodic("housekeeping.objects", every=86_400)

@@ -26,7 +26,7 @@ class ExamDrawing(Base):
     """One drawing: the viewer's own record, as its last writer gave it.
 
     `revision` is that of the save that changed it; a page that changes or removes it names the one that it knows.
-    `saved_in` is the window that saved it. A removed one keeps its last record.
+    `saved_in` is the window that saved it. A removed one keeps its last record for a while.
     """
 
     __tablename__ = "exam_drawing"

@@ -12,10 +12,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from hub.audit import service as audit
@@ -33,6 +34,8 @@ from hub.studies.models import ExamStudy, Study
 MOST: Final = 300
 MOST_BYTES: Final = 1 << 20
 LONGEST_UID: Final = 128
+KEEP_REMOVED: Final = timedelta(days=7)
+"""Longer than any window stays open that could still change what another one removed."""
 
 _IMAGE: Final = re.compile(
     r"wadors:/viewer/dicomweb/studies/([0-9.]{1,64})/series/[0-9.]{1,64}/instances/[0-9.]{1,64}/frames/[0-9]{1,6}",
@@ -167,6 +170,21 @@ def save(
         window=window,
     )
     return Kept(head.revision, standing, merge.conflicts)
+
+
+def lapsed(session: Session, *, most: int = 500) -> list[tuple[str, str]]:
+    """Names (exam, drawing) of drawings that were removed long ago."""
+    rows = session.execute(select(ExamDrawing.exam_id, ExamDrawing.uid).where(*_lapsed()).limit(most))
+    return [(exam_id, uid) for exam_id, uid in rows]
+
+
+def drop(session: Session, names: Sequence[tuple[str, str]]) -> None:
+    """Drop removed drawings; one that is there again stays."""
+    session.execute(delete(ExamDrawing).where(tuple_(ExamDrawing.exam_id, ExamDrawing.uid).in_(names), *_lapsed()))
+
+
+def _lapsed() -> tuple[ColumnElement[bool], ...]:
+    return ExamDrawing.removed.is_(True), ExamDrawing.saved_at < clock.now() - KEEP_REMOVED
 
 
 @dataclass(slots=True)

@@ -14,8 +14,11 @@ from hub.kit.db import database
 from hub.kit.live import Change
 from hub.patients.models import CountyPatient
 from hub.reports.drawings import service
+from hub.reports.drawings.models import ExamDrawing
 from hub.studies.models import ExamStudy, Instance, Series, Study
+from support.critical import later
 from support.reading import claim, make_exam, ok, open_key, sign, submitted, write
+from workers import housekeeping
 
 if TYPE_CHECKING:
     from support.world import World
@@ -183,6 +186,26 @@ def test_what_is_kept_together_has_a_bound(world: World) -> None:
     more = put(client, exam_id, lease, drawing(exam_id, "one-more"), window="two")
     assert (more.status_code, more.json()["code"]) == (422, "too-many-drawings")
     assert kept_of(client, exam_id)["revision"] == 1
+
+
+def test_a_removed_drawing_is_dropped_after_some_days_and_one_that_is_there_again_is_not(world: World) -> None:
+    exam_id = make_exam(world)
+    client = world.client("reporter")
+    lease = claim(client, exam_id)
+    ok(put(client, exam_id, lease, *(labelled(exam_id, uid, "原来") for uid in "abc")))
+    ok(patch(client, exam_id, lease, window="w", removed=[{"uid": "a"}, {"uid": "b"}]))
+    ok(put(client, exam_id, lease, labelled(exam_id, "b", "又画")))
+
+    def rows() -> list[str]:
+        with database().reading() as session:
+            return sorted(session.scalars(select(ExamDrawing.uid).where(ExamDrawing.exam_id == exam_id)))
+
+    housekeeping.drop_drawings()
+    assert rows() == ["a", "b", "c"], "another window may still hold what was removed"
+    with later(minutes=60 * 24 * 7 + 1):
+        housekeeping.drop_drawings()
+    assert rows() == ["b", "c"]
+    assert names(kept_of(client, exam_id)) == ["b", "c"]
 
 
 @pytest.mark.server
