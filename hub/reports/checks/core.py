@@ -47,7 +47,7 @@ class Facts:
         previous: The author's previous report, if it is of the last few days.
         normal_templates: Texts that may be the same in every report.
         positive: The flag of the report; None where it is not set.
-        critical: Whether the critical flag is set.
+        critical: Whether the critical flag is set, or a critical value was raised and stands, open or closed.
     """
 
     name: str = ""

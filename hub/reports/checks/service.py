@@ -29,6 +29,7 @@ from hub.reports.checks.catalogue import CHECKS, RULES, WHY, Level
 from hub.reports.checks.core import FIELDS, Facts, Finding, Outcome, Previous, Source, examine
 from hub.reports.checks.models import CheckOverride
 from hub.reports.checks.text import sides_in
+from hub.reports.critical import service as criticals
 from hub.reports.models import Report, ReportVersion, Template
 from hub.reports.policy import AMENDABLE, check_complete, check_identity
 from hub.reports.states import VersionState
@@ -109,7 +110,7 @@ def facts_of(
         previous=_previous(session, actor, exam, author_id or actor.id),
         normal_templates=_normal_templates(session, exam, author_id or actor.id),
         positive=positive,
-        critical=critical,
+        critical=critical or criticals.raised(session, exam.id),
     )
 
 

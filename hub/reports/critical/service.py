@@ -299,6 +299,18 @@ def must_be_marked(session: Session, exam_id: str) -> bool:
     )
 
 
+def raised(session: Session, exam_id: str) -> bool:
+    """Whether somebody has said that the exam shows a critical value, and it was not withdrawn."""
+    return (
+        session.scalar(
+            select(CriticalValue.id)
+            .where(CriticalValue.exam_id == exam_id, CriticalValue.state != CriticalState.WITHDRAWN.value)
+            .limit(1)
+        )
+        is not None
+    )
+
+
 def carried(session: Session, exam_id: str, marked: bool) -> bool:
     """The mark with which a new version of a signed report begins, where the signed one is `marked` or not.
 

@@ -14,7 +14,7 @@ _WANTED = {"impression": (Status.PRESENT, Status.DOUBTED), "findings": (Status.P
 
 
 def unflagged(report: Report) -> Iterable[Finding]:
-    """The text says, or in its impression suspects, what is a critical value, and the flag is not set."""
+    """The text says, or in its impression suspects, what is a critical value, and nobody has said so."""
     if report.facts.critical:
         return
     asked: set[str] = set()

@@ -15,6 +15,7 @@ from hub.reports.checks import core, policy, service
 from hub.reports.checks.catalogue import RULES
 from hub.reports.checks.models import CheckOverride
 from hub.sites.models import Organisation
+from support.critical import READ_BACK, flagged
 from support.reading import cheap_keys, claim, make_exam, make_patient, ok, open_key, sign, write
 from support.world import World
 
@@ -256,3 +257,25 @@ def test_stops_are_named_before_anybody_is_refused(world: World) -> None:
     exam_id = chest(world, identity="open", state=State.TO_READ)
     said = ok(world.client("reporter").post(f"/api/exams/{exam_id}/check", json={"findings": "双肺清晰。"}))
     assert [one["code"] for one in said["stops"]] == ["report-incomplete", "identity-open"]
+
+
+def test_what_was_raised_and_closed_is_not_asked_about_again(world: World) -> None:
+    exam_id = make_exam(world)
+    reader, clinician = world.client("reporter"), world.client("clinician")
+    texts = {"findings": "右侧基底节区见团块状高密度影。", "impression": "右侧基底节区脑出血。", "critical": False}
+
+    def asked() -> list[str]:
+        said = ok(reader.post(f"/api/exams/{exam_id}/check", json={**WRONG_SIDE, **texts}))
+        return [one["code"] for one in said["findings"] if one["code"] == "critical-words"]
+
+    assert asked() == ["critical-words"]
+    first = flagged(world, exam_id=exam_id)
+    assert asked() == []
+    ok(reader.post(f"/api/critical/{first['id']}/withdraw", json={"text": "误标"}))
+    assert asked() == ["critical-words"], "what was withdrawn says nothing of the text"
+    second = flagged(world, exam_id=exam_id)
+    ok(clinician.post(f"/api/critical/{second['id']}/read-back", json={"text": READ_BACK}))
+    ok(reader.post(f"/api/critical/{second['id']}/confirm", json={}))
+    ok(clinician.post(f"/api/critical/{second['id']}/actions", json={"action": "patient_reached"}), 201)
+    assert ok(clinician.post(f"/api/critical/{second['id']}/close", json={}))["state"] == "closed"
+    assert asked() == []
