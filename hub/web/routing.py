@@ -71,6 +71,7 @@ def routing_page(request: Request, actor: Keeper, session: ReadDb) -> HTMLRespon
     values = {
         "data": data,
         "versions": service.versions(session),
+        "editor": service.editor,
         "number": number,
         "priorities": PRIORITIES,
         "plan": rules,

@@ -83,6 +83,11 @@ def check(session: Session, body: Mapping[str, Any]) -> Plan:
     )
 
 
+def editor(row: RoutingPlan) -> Message | str:
+    """Who saved a version: a person's name, or that it was the hub itself."""
+    return _("系统") if row.changed_by == SYSTEM.id else row.changed_by_name
+
+
 def save(session: Session, actor: Actor, body: Mapping[str, Any], *, based_on: int, note: str = "") -> RoutingPlan:
     """A new version of the plan; exams that arrive from now on follow it.
 
@@ -95,7 +100,7 @@ def save(session: Session, actor: Actor, body: Mapping[str, Any], *, based_on: i
     number = before.number if before is not None else 0
     if based_on != number:
         raise Conflict(
-            _("规则刚刚被{name}改过,请刷新后再改").format(name=before.changed_by_name if before else ""),
+            _("规则刚刚被{name}改过,请刷新后再改").format(name=editor(before) if before else ""),
             code="plan-changed",
             number=number,
         )

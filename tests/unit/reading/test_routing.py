@@ -13,7 +13,7 @@ from hub.exams.models import Exam
 from hub.exams.service import apply
 from hub.exams.states import Event, State
 from hub.kit import clock, jobs, live
-from hub.kit.actor import SYSTEM
+from hub.kit.actor import SYSTEM, Actor
 from hub.kit.db import database
 from hub.reading import service as reading
 from hub.reading.routing import alerts, balance, rota, service
@@ -561,6 +561,18 @@ def test_pages_show_rules_rota_and_board(world):
     assert world.people["reporter"].name in board
     assert "县中医院" not in board, "how another hospital stands is the director's to see"
     assert "县中医院" in world.client("director").get("/queue/board").text
+
+
+def test_a_version_that_the_hub_saved_itself_names_it_in_the_pages_language(world):
+    with database().writing() as session:
+        service.save(session, Actor(kind="system", id="system", name="sample county"), {"rules": []}, based_on=0)
+    office = world.client("administrator")
+    assert "· 系统<" in office.get("/admin/routing").text
+    refused = office.put("/api/routing/plan", json={"plan": {"rules": []}, "based_on": 0})
+    assert refused.json()["title"] == "规则刚刚被系统改过,请刷新后再改"
+    office.cookies.set("hub_locale", "en")
+    assert "· System<" in office.get("/admin/routing").text
+    assert "sample county" not in office.get("/admin/routing").text
 
 
 def test_the_job_of_an_exam_that_went_is_no_error(world):
