@@ -59,6 +59,8 @@ def authenticate(request: Request, passive: bool) -> Actor:
     request.state.login_session = row
     request.state.person = person
     request.state.organisation = organisation
+    # An error page has the bar of whoever is refused.
+    request.state.actor = actor
     if request.method not in SAFE_METHODS and not (
         sessions.csrf_matches(row, request.headers.get(CSRF_HEADER)) or _plain_form_of_ours(request)
     ):

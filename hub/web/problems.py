@@ -14,10 +14,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 
+from hub.kit.actor import ANONYMOUS
 from hub.kit.errors import Conflict, Forbidden, HubError, Invalid, NotFound, Unauthenticated, Unavailable
 from hub.kit.i18n import Message, _, translate
 from hub.kit.logging import describe, get_logger
 from hub.kit.settings import get_settings
+from hub.web.auth import authenticate
 from hub.web.pages import locale_of, render
 from storage.errors import StorageError
 
@@ -113,11 +115,22 @@ def answer(request: Request, error: HubError) -> Response:
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/login?next={quote(target, safe='')}", 303)
     try:
+        _recognise(request)
         return render(request, "error.html", {"error": error}, status=error.status)
     except Exception as cause:
         # The page's own frame needs what just failed, for instance the database.
         log.error("the error page failed", error=describe(cause))
         return PlainTextResponse(translate(error.message, locale_of(request)), error.status)
+
+
+def _recognise(request: Request) -> None:
+    """Ask who it is where no route has: the page of an unknown address has his bar and his language too."""
+    if hasattr(request.state, "actor"):
+        return
+    try:
+        request.state.actor = authenticate(request, True)
+    except HubError:
+        request.state.actor = ANONYMOUS
 
 
 def unexpected(request: Request, exc: Exception) -> Response:

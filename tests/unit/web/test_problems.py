@@ -132,6 +132,32 @@ def test_a_person_gets_a_page(client: TestClient, kind: str) -> None:
     assert "content-security-policy" in answer.headers
 
 
+@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/admin/people", 403), ("/raise/missing", 404)])
+def test_an_error_page_has_the_bar_of_whoever_meets_it_and_a_way_back(
+    client: TestClient, world: World, path: str, status: int
+) -> None:
+    page = {"accept": "text/html"}
+    reader = world.client("reporter")
+    for locale, queue, home in (("zh", "阅片队列", "回到首页"), ("en", "Reading queue", "Back to the start")):
+        reader.cookies.set("hub_locale", locale)
+        answer = reader.get(path, headers=page)
+        assert answer.status_code == status
+        assert f'href="/queue">{queue}</a>' in answer.text
+        assert f'<a class="btn" href="/">{home}' in answer.text
+        assert world.people["reporter"].name in answer.text
+    if status == 404:
+        answer = client.get(path, headers=page)
+        assert answer.status_code == status
+        assert '<a class="btn btn--primary" href="/login">登录</a>' in answer.text
+        assert "/queue" not in answer.text
+
+
+def test_the_page_of_an_expired_form_has_the_bar_too(world: World, client: TestClient) -> None:
+    answer = world.client("reporter").post("/logout", headers={"accept": "text/html", "x-csrf-token": "old"})
+    assert answer.status_code == 403
+    assert 'href="/queue">阅片队列</a>' in answer.text
+
+
 def test_the_language_is_the_cookies_then_the_persons_then_the_programs(world: World, client: TestClient) -> None:
     def title(**headers: str) -> Any:
         return client.get("/api/raise/missing", headers=headers).json()["title"]
