@@ -358,7 +358,7 @@ def summary(policy: ReviewPolicy, names: Mapping[str, str]) -> list[Message | st
     if policy.preliminary:
         found.append(
             _(
-                "{hours}可以先发急诊报告({who};{what}),注明“以正式报告为准”,之后再审核签发正式报告;结论有变时送检机构须署名确认。"
+                "{hours}可以先发急诊报告({who};{what}),注明“以正式报告为准”,之后再审核签发正式报告;结论有变时卫生院须署名确认。"
             ).format(
                 hours=hours_words(policy.preliminary_hours),
                 who=_("限主治及以上医师") if policy.preliminary_attending else _("书写医师即可"),
@@ -366,7 +366,7 @@ def summary(policy: ReviewPolicy, names: Mapping[str, str]) -> list[Message | st
             )
         )
     else:
-        found.append(_("不发急诊报告:送检机构只收到正式报告。"))
+        found.append(_("不发急诊报告:卫生院只收到正式报告。"))
     found.append(
         _("审核签发前须评定符合程度;“不符合且有临床意义”的交{who}裁定。").format(
             who=names.get(policy.arbiter_id, "") or _("影像中心主任")

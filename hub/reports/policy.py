@@ -47,7 +47,7 @@ def check_identity(exam: Exam) -> None:
     """
     if exam.identity == "open":
         raise Conflict(
-            _("患者身份尚未核对:影像与登记信息不一致。核对完成之前可以书写和提交,但不能正式签发;请联系送检机构核对。"),
+            _("患者身份尚未核对:影像与登记信息不一致。核对完成之前可以书写和提交,但不能正式签发;请联系卫生院核对。"),
             code="identity-open",
         )
 

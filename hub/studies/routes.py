@@ -341,7 +341,7 @@ class QuarantinePage(BaseModel):
 class DiscardForm(BaseModel):
     """Why refused bytes are let go."""
 
-    reason: str = Field(max_length=400, examples=["诊所确认是误传的文件"])
+    reason: str = Field(max_length=400, examples=["卫生院确认是误传的文件"])
 
 
 class ReleaseResult(BaseModel):

@@ -50,7 +50,7 @@ def of_period(session: Session, actor: Actor, filters: Filters, by: By) -> Repor
 def rows(report: Report, by: By, known: Names, locale: str) -> Iterator[list[Cell]]:
     """A head, the whole, and every group; what has no denominator is left empty."""
     with use_locale(locale):
-        group: Message = _("诊所") if by == "clinic" else _("阅片医院")
+        group: Message = _("卫生院") if by == "clinic" else _("阅片医院")
         yield [translate(text) for text in (group, *_HEAD)]
         for found in (report.total, *report.groups):
             label = known.org(found.key) if found is not report.total else _("全部")

@@ -269,7 +269,7 @@ def rows(
 
 
 COLUMNS: tuple[Message, ...] = (
-    _("诊所"),
+    _("卫生院"),
     _("有影像的检查"),
     _("已评分"),
     *GRADES.values(),

@@ -36,7 +36,7 @@ from hub.turnaround.measures import MEASURES, Cell, Share, Stage
 By = Literal["clinic", "hospital", "author", "reviewer", "modality", "priority", "class", "day"]
 
 GROUPINGS: dict[By, Message] = {
-    "clinic": _("诊所"),
+    "clinic": _("卫生院"),
     "hospital": _("阅片医院"),
     "author": _("书写医师"),
     "reviewer": _("审核医师"),
@@ -61,18 +61,18 @@ SOURCE_NAMES: dict[str, Message] = {
 }
 
 WAITS_FOR: dict[State, Message] = {
-    State.REGISTERED: _("等诊所上传影像"),
+    State.REGISTERED: _("等卫生院上传影像"),
     State.RECEIVING: _("等影像传完"),
     State.TO_VERIFY: _("等核对身份或影像数"),
     State.TO_READ: _("等医师开始书写"),
     State.READING: _("正在书写"),
     State.TO_REVIEW: _("等医师开始审核"),
     State.REVIEWING: _("正在审核"),
-    State.SIGNED: _("等回传诊所"),
+    State.SIGNED: _("等回传卫生院"),
     State.RETURNED: _("等临床查看"),
     State.PRELIMINARY: _("等正式审核"),
     State.REJECTED: _("等书写医师修改"),
-    State.HISTORY_REQUESTED: _("等诊所补充病史"),
+    State.HISTORY_REQUESTED: _("等卫生院补充病史"),
     State.CONSULTATION: _("等会诊意见"),
 }
 """What an exam waits for in each state; the other states wait for nothing."""

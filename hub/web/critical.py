@@ -54,8 +54,8 @@ PAGE_SIZE = 50
 
 PHONE_KINDS: dict[str, Message] = {
     "doctor": _("申请医生"),
-    "contact": _("诊所联系人"),
-    "clinic": _("诊所总机"),
+    "contact": _("卫生院联系人"),
+    "clinic": _("卫生院总机"),
     "patient": _("患者或家属"),
     "duty": _("值班负责人"),
 }
@@ -274,7 +274,7 @@ def _steps(row: CriticalValue) -> list[dict[str, Any]]:
     """The way it goes, with the times of what is done."""
     steps: list[tuple[Message, datetime | None, str]] = [
         (_("发现时间"), row.discovered_at, row.flagged_by_name),
-        (_("诊所接收复述"), row.received_at, row.received_by_name),
+        (_("卫生院接收复述"), row.received_at, row.received_by_name),
         (_("双方确认"), row.confirmed_at, row.confirmed_by_name),
         (_("处置"), row.acted_at, ""),
         (_("办结"), row.closed_at, row.closed_by_name),
@@ -293,7 +293,7 @@ def _line(entry: CriticalEntry) -> dict[str, Any]:
     if entry.event == "act":
         what = ACTION_NAMES[Action(detail["action"])]
         if detail.get("heard"):
-            notes.append(_("诊所电话告知,由报告方记录"))
+            notes.append(_("卫生院电话告知,由报告方记录"))
     elif entry.event == "call":
         notes.append(
             _("{whom} {name} {number}:{result}").format(

@@ -93,12 +93,12 @@ class Item:
         if state == CriticalState.WITHDRAWN:
             return _("阅片医院已撤销这条危急值")
         if self.unanswered:
-            return _("请立即接收并复述") if self.side == CLINIC else _("诊所尚未接收,请打电话")
+            return _("请立即接收并复述") if self.side == CLINIC else _("卫生院尚未接收,请打电话")
         if state == CriticalState.RECEIVED:
-            return _("等待阅片医师核对复述") if self.side == CLINIC else _("诊所已复述,请核对")
+            return _("等待阅片医师核对复述") if self.side == CLINIC else _("卫生院已复述,请核对")
         if self.row.acted_at is None:
-            return _("请找到患者并记录处置") if self.side == CLINIC else _("等待诊所记录处置")
-        return _("处置完成后请关闭") if self.side == CLINIC else _("诊所处置中")
+            return _("请找到患者并记录处置") if self.side == CLINIC else _("等待卫生院记录处置")
+        return _("处置完成后请关闭") if self.side == CLINIC else _("卫生院处置中")
 
     @property
     def seconds(self) -> int:

@@ -61,8 +61,8 @@ class OpenChange:
         if self.own:
             return _("请查看并署名确认")
         if self.level == "breach":
-            return _("超时无人确认,请值班负责人联系送检机构")
-        return _("第一联系人没有确认,请打给第二联系人") if self.level else _("等待送检机构署名确认")
+            return _("超时无人确认,请值班负责人联系卫生院")
+        return _("第一联系人没有确认,请打给第二联系人") if self.level else _("等待卫生院署名确认")
 
 
 def _of(session: Session, actor: Actor, rows: list[ConclusionChange], locale: str) -> list[OpenChange]:

@@ -326,7 +326,7 @@ def asked_for_history(stage: Stage) -> None:
     expect(phone.locator("[data-talk-lines]")).to_contain_text("三天前跌倒")
     stage.take(phone, "answered")
     clocks = stage.page("director", f"/turnaround/exams/{exam_id}")
-    expect(clocks.locator("#main")).to_contain_text("等诊所补充病史")
+    expect(clocks.locator("#main")).to_contain_text("等卫生院补充病史")
     stage.take(clocks, "clocks")
 
     reader = pull(stage, "reporter", exam_id)

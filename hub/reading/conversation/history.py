@@ -58,7 +58,7 @@ def answer(session: Session, actor: Actor, exam_id: str, text: str, *, pictures:
     """
     exam = reading.locked(session, actor, exam_id)
     if exam.org_id != actor.org_id:
-        raise Forbidden(_("只有申请机构可以补充病史"))
+        raise Forbidden(_("只有卫生院可以补充病史"))
     exams.rule_for(exam, Event.ANSWER_HISTORY, actor)
     text = text.strip()
     if not text and not pictures:

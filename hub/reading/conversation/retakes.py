@@ -201,7 +201,7 @@ def latest(session: Session, exam_id: str) -> RetakeRequest | None:
 def _of_clinic(session: Session, actor: Actor, exam_id: str) -> tuple[Exam, RetakeRequest]:
     exam = reading.locked(session, actor, exam_id)
     if exam.org_id != actor.org_id:
-        raise Forbidden(_("只有送检机构可以答复退回"))
+        raise Forbidden(_("只有卫生院可以答复退回"))
     row = latest(session, exam.id)
     if row is None or exam.state != State.RETAKE:
         raise Conflict(_("这项检查没有待答复的退回"), code="wrong-state", state=exam.state)

@@ -216,7 +216,7 @@ def post(
     """
     side = side_of(actor, exam)
     if side is None or (note and not may_note(actor, exam)):
-        raise Forbidden(_("只有送检机构和阅片医院可以在这里留言"), code="not-a-side")
+        raise Forbidden(_("只有卫生院和阅片医院可以在这里留言"), code="not-a-side")
     if State(exam.state) in CLOSED:
         raise Conflict(_("检查进入阅片队列之后才能留言"), code="wrong-state", state=exam.state)
     text = text.strip()
@@ -417,7 +417,7 @@ def check_picture(session: Session, actor: Actor, exam_id: str) -> Exam:
     """
     exam = exam_of(session, actor, exam_id)
     if side_of(actor, exam) is None:
-        raise Forbidden(_("只有送检机构和阅片医院可以在这里留言"), code="not-a-side")
+        raise Forbidden(_("只有卫生院和阅片医院可以在这里留言"), code="not-a-side")
     waiting = session.scalar(
         select(func.count())
         .select_from(ThreadPicture)

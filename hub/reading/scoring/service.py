@@ -182,7 +182,7 @@ def _check(
     if reasons - set(reasons_for(exam.modality)):
         fields["reasons"] = _("没有这个原因,或不适用于这种检查")
     elif grade != "A" and not reasons:
-        fields["reasons"] = _("乙级以下请选择原因,诊所据此改进")
+        fields["reasons"] = _("乙级以下请选择原因,卫生院据此改进")
     elif "other" in reasons and len(note.strip()) < 2:
         fields["note"] = _("请写明是什么原因")
     if grade == "A" and artefact == "bad":

@@ -25,7 +25,7 @@ def lines(session: Session, exam_id: str, *, marked: bool = False) -> list[Messa
     """
     found = [sentence(row) for row in repository.of_exam(session, exam_id) if row.state != CriticalState.WITHDRAWN]
     if marked and not found:
-        return [_("签发时向诊所发出危急值警报;诊所尚未确认接收。")]
+        return [_("签发时向卫生院发出危急值警报;卫生院尚未确认接收。")]
     return found
 
 
@@ -38,7 +38,7 @@ def sentence(row: CriticalValue) -> Message:
     }
     if row.received_at is None:
         return _(
-            "{name}:{found} 发现,{caller}报告;诊所尚未确认接收。",
+            "{name}:{found} 发现,{caller}报告;卫生院尚未确认接收。",
             **known,
         )
     known |= {

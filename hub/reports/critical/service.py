@@ -655,8 +655,8 @@ def call(
 
 CALLED: dict[str, Message] = {
     "doctor": _("申请医生"),
-    "contact": _("诊所联系人"),
-    "clinic": _("诊所总机"),
+    "contact": _("卫生院联系人"),
+    "clinic": _("卫生院总机"),
     "patient": _("患者或家属"),
     "duty": _("值班负责人"),
     "other": _("其他"),
@@ -681,7 +681,7 @@ def _of_the_clinic(actor: Actor, row: CriticalValue) -> bool:
 
 def _clinic_side(actor: Actor, row: CriticalValue) -> None:
     if not _of_the_clinic(actor, row):
-        raise Forbidden(_("只有送检机构的人员可以接收"), code="not-the-clinic")
+        raise Forbidden(_("只有卫生院的人员可以接收"), code="not-the-clinic")
 
 
 def _reading_side(actor: Actor, row: CriticalValue) -> None:

@@ -115,7 +115,7 @@ EVENT_NAMES: dict[str, Message] = {
     "flag": _("发现并标记危急值"),
     "escalate": _("无人接收,升级至第二联系人"),
     "breach": _("超过时限,升级至值班负责人"),
-    "read_back": _("诊所接收并复述"),
+    "read_back": _("卫生院接收并复述"),
     "confirm": _("核对复述一致"),
     "ask_again": _("复述不一致,请重新复述"),
     "ask_again_escalated": _("复述不一致,请重新复述"),
@@ -124,7 +124,7 @@ EVENT_NAMES: dict[str, Message] = {
     "act": _("处置"),
     "close": _("已关闭"),
     "withdraw": _("撤销危急值"),
-    "see_withdrawal": _("诊所已知悉撤销"),
+    "see_withdrawal": _("卫生院已知悉撤销"),
     "call": _("拨打电话"),
 }
 """What the timeline calls each entry."""

@@ -160,7 +160,7 @@ def give_opinion(session: Session, actor: Actor, version_id: str, *, lease: str,
     if score and version.author_id == actor.id:
         raise Invalid(fields={"agreement": _("不能给自己的报告评定")})
     if opinion.conclusion_changed and not opinion.conclusion_note.strip():
-        raise Invalid(fields={"conclusion_note": _("请说明结论改变了什么,送检机构会看到这句话")})
+        raise Invalid(fields={"conclusion_note": _("请说明结论改变了什么,卫生院会看到这句话")})
     row = review_of(session, version.id, actor.id, lock=True)
     if row is None:
         row = Review(version_id=version.id, exam_id=exam.id, org_id=exam.reading_org_id, reviewer_id=actor.id)

@@ -167,8 +167,8 @@ def test_who_became_the_author_grades_nobody_by_what_he_had_thought_before(world
 
 def test_a_name_in_the_table_of_quality_is_no_formula() -> None:
     figures = quality.ImageFigures(quality.Images(), {"one": quality.Images()}, {})
-    lines = list(quality.rows(figures, {}, {"one": "=1+1"}, ["诊所"]))
-    assert [line[0] for line in lines] == ["诊所", "'=1+1"]
+    lines = list(quality.rows(figures, {}, {"one": "=1+1"}, ["卫生院"]))
+    assert [line[0] for line in lines] == ["卫生院", "'=1+1"]
 
 
 def test_while_a_blinded_quarrel_is_open_its_page_names_nobody(world: World) -> None:

@@ -155,7 +155,7 @@ def test_exports_run_no_formula_and_are_recorded(world: World) -> None:
     assert "attachment" in answer.headers["content-disposition"]
     assert answer.content.startswith(b"\xef\xbb\xbf"), "without it Excel takes UTF-8 for GBK"
     rows = list(csv.reader(io.StringIO(answer.content.decode("utf-8-sig"))))
-    assert rows[0][:3] == ["检查号", "状态", "诊所"]
+    assert rows[0][:3] == ["检查号", "状态", "卫生院"]
     assert len(rows) > 40
     cells = [cell for row in rows for cell in row]
     assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]

@@ -70,7 +70,7 @@ export function attach(page) {
         }
         box.close();
         page.forget();
-        toast(t("已发送给送检机构"), "ok", 4);
+        toast(t("已发送给卫生院"), "ok", 4);
         await page.after();
       });
     });
@@ -171,10 +171,10 @@ export function attach(page) {
   });
 
   page.act("void", async () => {
-    const words = t("作废后不能恢复。影像、草稿和已签发的报告都保留并标明“已作废”,送检机构会立即收到通知。");
+    const words = t("作废后不能恢复。影像、草稿和已签发的报告都保留并标明“已作废”,卫生院会立即收到通知。");
     const reason = await ask(
       `${page.exam.patient} · ${page.exam.accession}\n\n${words}`,
-      { title: t("作废检查"), yes: t("作废"), input: t("原因(送检机构会看到)"), danger: true },
+      { title: t("作废检查"), yes: t("作废"), input: t("原因(卫生院会看到)"), danger: true },
     );
     if (!reason?.trim()) return;
     await page.once(async () => {

@@ -500,4 +500,4 @@ def test_the_printed_report_says_who_was_told_and_who_not_yet(world: World) -> N
     text = "".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pdf)).pages).replace("\n", "")
     assert "危急值通知(截至签发时)" in text
     assert "赵护士接收(电话复述,由报告方记录)" in text
-    assert "脑疝" in text and "诊所尚未确认接收" in text
+    assert "脑疝" in text and "卫生院尚未确认接收" in text
