@@ -315,12 +315,13 @@ def next_for(
     without: str = "",
     review: bool | None = None,
     returned: Sequence[Exam] = (),
+    corrections: Sequence[Exam] = (),
 ) -> Lease | None:
     """Claim the most urgent exam that `actor` may take; None where nothing waits for him.
 
-    What came back to him is offered first, behind emergencies only. All else in the queue's order; of exams that his
-    skills do not cover none is offered. While his hospital has taken more than its part of the shared pool, what is
-    neither an emergency nor overdue there comes after the hospital's own.
+    What came back to him is offered first, behind emergencies only, and corrections to review after it. All else in
+    the queue's order; of exams that his skills do not cover none is offered. While his hospital has taken more than its
+    part of the shared pool, what is neither an emergency nor overdue there comes after the hospital's own.
 
     Args:
         session: The transaction.
@@ -330,10 +331,11 @@ def next_for(
         review: True: only reports to review; False: only exams to read; None: both.
         returned: Exams whose text waits for him, in the order in which he is to have them; those outside the queue
             (an addendum or correction of his) come without a lease.
+        corrections: Additions and corrections that wait for a review which he may give; without a lease too.
     """
     passed: list[str] = []
-    drafts = {exam.id for exam in returned if State(exam.state) not in QUEUE_STATES}
-    for exam in _suitable(session, actor, filters or QueueFilters(), without, review, returned):
+    drafts = {exam.id for exam in (*returned, *corrections) if State(exam.state) not in QUEUE_STATES}
+    for exam in _suitable(session, actor, filters or QueueFilters(), without, review, returned, corrections):
         if exam.id in drafts:
             return Lease(exam, "", None)
         if not may_claim(exam, actor):
@@ -358,6 +360,7 @@ def upcoming(
     without: str = "",
     review: bool | None = None,
     returned: Sequence[Exam] = (),
+    corrections: Sequence[Exam] = (),
 ) -> Exam | None:
     """The exam that `next_for` would claim now, left where it is: its images may be fetched ahead.
 
@@ -368,8 +371,9 @@ def upcoming(
         without: The exam on his page.
         review: As for `next_for`.
         returned: As for `next_for`.
+        corrections: As for `next_for`.
     """
-    for exam in _suitable(session, actor, filters or QueueFilters(), without, review, returned):
+    for exam in _suitable(session, actor, filters or QueueFilters(), without, review, returned, corrections):
         if State(exam.state) not in QUEUE_STATES or may_claim(exam, actor):
             return exam
     return None
@@ -382,6 +386,7 @@ def _suitable(
     without: str,
     review: bool | None,
     returned: Sequence[Exam],
+    corrections: Sequence[Exam],
 ) -> Iterator[Exam]:
     wanted: list[State] = []
     if review is not True:
@@ -404,7 +409,10 @@ def _suitable(
         pool_last=routing.over_pool_share(session, actor.org_id),
     )
     own = {exam.id for exam in returned}
-    for exam in _came_back(session, actor, search, found, _beyond(returned, without)):
+    offered = _beyond((*returned, *corrections), without)
+    last = {exam.id for exam in corrections}
+    back = [exam for exam in offered if exam.id not in last]
+    for exam in _came_back(session, actor, search, found, back, [exam for exam in offered if exam.id in last]):
         if exam.id == without or exam.id in not_mine:
             continue
         mine = exam.state == State.REJECTED or exam.id in own
@@ -416,11 +424,16 @@ def _suitable(
 
 
 def _came_back(
-    session: Session, actor: Actor, search: QueueFilters, found: Iterator[Exam], returned: Sequence[Exam]
+    session: Session,
+    actor: Actor,
+    search: QueueFilters,
+    found: Iterator[Exam],
+    returned: Sequence[Exam],
+    corrections: Sequence[Exam],
 ) -> Iterator[Exam]:
     """`found` with what came back to `actor` before it: emergencies first of all, the rest behind those of others.
 
-    His own text comes before what the clinic answered him.
+    His own text comes before what the clinic answered him, and what he is to review of others after both.
     """
     back = kept.first_for(session, actor) if search == QueueFilters(states=search.states) else []
     answered = (
@@ -428,7 +441,7 @@ def _came_back(
         if back
         else ()
     )
-    first = {exam.id: exam for exam in (*returned, *answered)}
+    first = {exam.id: exam for exam in (*returned, *answered, *corrections)}
     yield from (exam for exam in first.values() if _is_emergency(exam))
     pending = [exam for exam in first.values() if not _is_emergency(exam)]
     for exam in found:

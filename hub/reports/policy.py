@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hub.accounts.roles import Role
 from hub.exams.models import Exam
 from hub.exams.states import Event, State
 from hub.kit import clock
@@ -81,6 +82,16 @@ def signing_event(exam: Exam, version: ReportVersion, actor: Actor) -> Event:
             raise Conflict(_("{name}正在书写这份报告").format(name=version.author_name), code="exam-held")
         return Event.AMEND
     raise Conflict(_("这份报告现在不能签发,请刷新页面"), code="wrong-state", state=exam.state)
+
+
+def may_review_amendment(exam: Exam, version: ReportVersion, actor: Actor) -> bool:
+    """Whether the actor may review an addendum or correction and sign it; no lease guards it."""
+    if State(exam.state) not in AMENDABLE or version.state != VersionState.SUBMITTED:
+        return False
+    if exam.reading_org_id != actor.org_id or not actor.has(Role.REVIEWER):
+        return False
+    own = version.author_id == actor.id
+    return not needs_second_signature(exam, actor.id) if own else not is_resident(exam, actor.id)
 
 
 def check_preliminary(exam: Exam, version: ReportVersion, actor: Actor) -> None:

@@ -1,4 +1,4 @@
-"""JSON API of "next for me": the queue, with what came back to its author before it."""
+"""JSON API of "next for me": the queue, with what came back to its author and corrections to review before it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _filters(body: NextBody) -> QueueFilters:
 def take_next(body: NextBody, session: WriteDb, actor: Annotated[Actor, require("report.write")]) -> NextAnswer:
     """Claims it; `next` is null where nothing waits.
 
-    My own rejected reports and open corrections come first, behind emergencies only. A correction is answered with an
-    empty `lease`: it is written without one.
+    My own rejected reports and open corrections come first, behind emergencies only, and after them corrections of
+    others that wait for my review. A correction is answered with an empty `lease`: it is written without one.
     """
     lease = returned.next_for(session, actor, _filters(body), without=body.without, review=body.review)
     return NextAnswer(next=lease_of(lease) if lease else None)

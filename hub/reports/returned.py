@@ -1,12 +1,16 @@
-"""What came back to its author: rejected reports and open corrections, which "next for me" offers him first."""
+"""What "next for me" offers before the queue: rejected reports and open corrections to their author, and corrections to
+who may review them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
+from hub.accounts.roles import Role
 from hub.exams.models import Exam
 from hub.exams.states import State
 from hub.kit.actor import Actor
@@ -15,7 +19,7 @@ from hub.reading import service as reading
 from hub.reading.repository import NO_LIMIT, QueueFilters
 from hub.reading.service import Lease
 from hub.reports.models import Report, ReportVersion
-from hub.reports.policy import AMENDABLE
+from hub.reports.policy import AMENDABLE, may_review_amendment
 from hub.reports.states import VersionState
 
 MOST = 20
@@ -70,6 +74,32 @@ def waiting(session: Session, actor: Actor, filters: QueueFilters, *, review: bo
     return [exam for exam, _original, _created in found[:MOST]]
 
 
+def to_review(session: Session, actor: Actor, filters: QueueFilters, *, review: bool | None = None) -> list[Exam]:
+    """Exams with an addendum or a correction that waits for a review which `actor` may give, the oldest first.
+
+    Args:
+        session: The transaction.
+        actor: The reviewer.
+        filters: Those of his queue page; with states none: the exam itself is signed.
+        review: False: no reviews are asked for.
+    """
+    if review is False or filters.states or not actor.has(Role.REVIEWER):
+        return []
+    rows = session.execute(
+        select(Exam, ReportVersion)
+        .join(Report, Report.exam_id == Exam.id)
+        .join(ReportVersion, ReportVersion.report_id == Report.id)
+        .where(
+            ReportVersion.state == VersionState.SUBMITTED.value,
+            ReportVersion.kind != "original",
+            Exam.reading_org_id == actor.org_id,
+            *reading_rows.conditions(actor, filters),
+        )
+        .order_by(ReportVersion.submitted_at, ReportVersion.id)
+    ).unique()
+    return list(islice((exam for exam, version in rows if may_review_amendment(exam, version, actor)), MOST))
+
+
 def next_for(
     session: Session, actor: Actor, filters: QueueFilters, *, without: str = "", review: bool | None = None
 ) -> Lease | None:
@@ -82,13 +112,27 @@ def next_for(
         without: An exam that he has just left.
         review: True: only reports to review; False: only exams to read; None: both.
     """
-    returned = waiting(session, actor, filters, review=review)
-    return reading.next_for(session, actor, filters, without=without, review=review, returned=returned)
+    return reading.next_for(
+        session,
+        actor,
+        filters,
+        without=without,
+        review=review,
+        returned=waiting(session, actor, filters, review=review),
+        corrections=to_review(session, actor, filters, review=review),
+    )
 
 
 def upcoming(
     session: Session, actor: Actor, filters: QueueFilters, *, without: str = "", review: bool | None = None
 ) -> Exam | None:
     """The exam that `next_for` would give now, left where it is."""
-    returned = waiting(session, actor, filters, review=review)
-    return reading.upcoming(session, actor, filters, without=without, review=review, returned=returned)
+    return reading.upcoming(
+        session,
+        actor,
+        filters,
+        without=without,
+        review=review,
+        returned=waiting(session, actor, filters, review=review),
+        corrections=to_review(session, actor, filters, review=review),
+    )

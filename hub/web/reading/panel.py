@@ -10,7 +10,6 @@ from fastapi import Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.accounts.roles import Role
 from hub.exams import repository as exam_rows
 from hub.exams.models import Exam
 from hub.exams.states import State
@@ -18,10 +17,9 @@ from hub.kit.actor import Actor
 from hub.kit.i18n import Locale
 from hub.reading import repository as reading_rows
 from hub.reading import service as reading
-from hub.reading.policy import is_resident, needs_second_signature
 from hub.reports import repository
 from hub.reports.models import Report, ReportVersion
-from hub.reports.policy import AMENDABLE
+from hub.reports.policy import AMENDABLE, may_review_amendment
 from hub.reports.states import RELEASED, VersionState
 from hub.studies.models import ExamStudy, Study
 from hub.web.pages import locale_of
@@ -118,11 +116,6 @@ def mode_of(exam: Exam, version: ReportVersion | None, actor: Actor) -> str:
     if State(exam.state) in AMENDABLE and version is not None and exam.reading_org_id == actor.org_id:
         if version.state == VersionState.DRAFT and version.author_id == actor.id:
             return "amend"
-        alone = not needs_second_signature(exam, actor.id)
-        if (
-            version.state == VersionState.SUBMITTED
-            and actor.has(Role.REVIEWER)
-            and (alone if version.author_id == actor.id else not is_resident(exam, actor.id))
-        ):
+        if may_review_amendment(exam, version, actor):
             return "amend-review"
     return "view"

@@ -6,7 +6,9 @@ import pytest
 
 from hub.exams.models import Exam
 from hub.exams.states import State
+from hub.kit.actor import SYSTEM
 from hub.kit.db import database
+from hub.reading.routing import rota
 from support.reading import cheap_keys, claim, make_exam, ok, signed, state_of, submitted, write
 
 
@@ -140,3 +142,61 @@ def test_from_one_correction_to_the_next_and_then_to_the_queue(world):
     assert next_of(world) == first
     assert next_of(world, without=first) == second
     assert next_of(world, without=second) == urgent
+
+
+def handed_in(world, **more):
+    """A correction by H01's reporter that waits for a reviewer."""
+    exam_id = amended(world, **more)
+    author = world.client("reporter")
+    version = ok(author.get(f"/api/exams/{exam_id}/reports"))["versions"][0]
+    version = write(author, exam_id, "", version["revision"])
+    ok(author.post(f"/api/exams/{exam_id}/submit", json={"revision": version["revision"]}))
+    return exam_id
+
+
+def test_a_correction_that_waits_for_review_is_offered_to_who_may_review_it(world):
+    first, second = handed_in(world, name="张三"), handed_in(world)
+    report, _version = submitted(world, due_minutes=-20)
+    emergency = make_exam(world, priority="emergency", due_minutes=200)
+    assert ahead_of(world) == emergency
+    assert ahead_of(world, "reviewer") == emergency
+    assert ahead_of(world, "reviewer", review=False) == emergency
+    # Before the queue, the oldest first, and passed one by one.
+    reviewer = world.client("reviewer")
+    found = ok(reviewer.post("/api/queue/next", json={"review": True}))["next"]
+    assert (found["exam_id"], found["lease"], found["state"]) == (first, "", "signed")
+    assert '"mode": "amend-review"' in reviewer.get(f"/read/{first}/panel").text
+    assert ahead_of(world, "reviewer", review=True, without=first) == second
+    assert ahead_of(world, "reviewer", review=True, without=second) == report
+    # What he asked the queue for is asked of them too; to its author it is nothing that waits.
+    assert ahead_of(world, "reviewer", q="张三") == first
+    assert ahead_of(world, "reviewer", state=[State.TO_REVIEW.value]) == report
+    assert ahead_of(world, without=emergency) is None
+    assert ahead_of(world, "reporter.h02", without=emergency) is None
+
+
+def test_ones_own_returned_work_comes_before_corrections_of_others(world):
+    other = handed_in(world)
+    own = make_exam(world)
+    reviewer = world.client("reviewer")
+    version = write(reviewer, own, lease := claim(reviewer, own))
+    ok(reviewer.post(f"/api/exams/{own}/submit", json={"lease": lease, "revision": version["revision"]}))
+    ok(reviewer.post(f"/api/exams/{own}/withdraw", json={}))
+    ok(reviewer.post(f"/api/exams/{own}/release", json={"lease": claim(reviewer, own)}))
+    assert next_of(world, "reviewer") == own
+    assert next_of(world, "reviewer", without=own) == other
+
+
+def test_a_reviewer_reads_no_correction_of_his_own_nor_one_that_his_skills_do_not_cover(world):
+    exam_id, _version = signed(world)
+    reviewer = world.client("reviewer")
+    ok(reviewer.post(f"/api/exams/{exam_id}/amend", json={"kind": "addendum", "reason": "补充测量"}), 201)
+    version = ok(reviewer.get(f"/api/exams/{exam_id}/reports"))["versions"][0]
+    version = write(reviewer, exam_id, "", version["revision"])
+    ok(reviewer.post(f"/api/exams/{exam_id}/submit", json={"revision": version["revision"]}))
+    assert ahead_of(world, "reviewer") is None
+    other = handed_in(world)
+    assert ahead_of(world, "reviewer") == other
+    with database().writing() as session:
+        rota.set_skills(session, SYSTEM, world.people["reviewer"].id, "DX;US")
+    assert ahead_of(world, "reviewer") is None
