@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     job_attempts: int = Field(8, description="Tries before a job is given to the operator.")
     worker_concurrency: int = Field(2, description="Worker processes.")
     worker_nice: int = Field(
-        10, ge=0, le=19, description="How far workers step back where receiving and serving want the processor (nice)."
+        15, ge=0, le=19, description="How far workers step back where receiving and serving want the processor (nice)."
     )
     web_processes: int = Field(2, ge=1, le=64, description="Web server processes; about as many as processor cores.")
 
