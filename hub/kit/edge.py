@@ -87,6 +87,6 @@ def require(*permissions: str, passive: bool = False, people: bool = False) -> A
     return Depends(Require(tuple(permissions), passive=passive, people=people))
 
 
-def public() -> Any:
-    """Declare that a route is open to everybody; its actor may be anonymous."""
-    return Depends(Require(()))
+def public(*, passive: bool = False) -> Any:
+    """Declare that a route is open to everybody; its actor may be anonymous. `passive`: as for `require`."""
+    return Depends(Require((), passive=passive))

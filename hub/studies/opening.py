@@ -14,7 +14,7 @@ from hub.studies import repository
 from hub.studies.models import Instance, Series
 
 MOST_SERIES: Final = 20
-MOST_IMAGES: Final = 60
+MOST_IMAGES: Final = 24
 _STACKS: Final = frozenset({"CT", "MR", "PT"})
 
 
@@ -25,7 +25,7 @@ class Opening:
     Attributes:
         study: Study Instance UID.
         series: Series Instance UIDs, in the order of their numbers.
-        stack: Series Instance UID of the first one with images, or "".
+        stack: Series Instance UID of the one that is shown first, or "".
         images: SOP Instance UIDs of that one, in the order in which they are wanted: the first is shown first.
     """
 
@@ -36,7 +36,7 @@ class Opening:
 
 
 def of(session: Session, actor: Actor, study_uid: str, *, first: str = "") -> Opening | None:
-    """What the viewer begins with; None where the actor may not see such a study.
+    """What the viewer begins with; None where the actor may not see such a study, or may not for longer than a moment.
 
     Args:
         session: For reading.
@@ -48,20 +48,26 @@ def of(session: Session, actor: Actor, study_uid: str, *, first: str = "") -> Op
         study = repository.by_uid(session, actor, study_uid)
     except HubError:
         return None
+    if not repository.seen_lastingly(session, actor, study.id):
+        # What is asked for early may be taken from the browser's cache for a while.
+        return None
     rows = session.execute(
         select(Series.id, Series.uid, Series.modality, Series.frame_count)
         .where(Series.study_id == study.id, repository.shown(session, study.id))
-        .order_by(Series.number, Series.id)
+        .order_by(Series.number.nulls_last(), Series.id)
         .limit(MOST_SERIES)
     ).all()
-    stack = next((row for row in rows if row.frame_count), None)
+    named = select(Instance.series_id).where(Instance.uid == first, Instance.study_id == study.id)
+    series_id = session.scalar(named) if first else None
+    stacks = [row for row in rows if row.frame_count]
+    stack = next((row for row in stacks if row.id == series_id), stacks[0] if stacks else None)
     images: list[str] = []
     if stack is not None:
         images = list(
             session.scalars(
                 select(Instance.uid)
                 .where(Instance.series_id == stack.id, Instance.has_pixels)
-                .order_by(Instance.number, Instance.id)
+                .order_by(Instance.number.nulls_last(), Instance.id)
             )
         )
     at = images.index(first) if first in images else len(images) // 2 if _middle(stack, images) else 0

@@ -39,7 +39,7 @@ _TYPES = {
     ".ico": "image/x-icon",
 }
 _HASHED = re.compile(r"(^|[.\-])([0-9a-f]{16,20}|[A-Z2-7]{8})\.\w+$")
-_VERSION = re.compile(rb"(?:^|&)v=[0-9a-f]{16}(?:&|$)")
+_VERSION = re.compile(rb"v=([0-9a-f]{16})")
 _CODINGS = (("br", ".br"), ("gzip", ".gz"))
 
 
@@ -121,6 +121,19 @@ def ohif_page() -> str:
         raise AssetMissingError("The viewer is not built: run `python -m hub.web.build`.") from error
 
 
+@lru_cache(maxsize=2)
+def _versions(page: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\?v=([0-9a-f]{16})\"", page))
+
+
+def ohif_versions() -> frozenset[str]:
+    """Return the versions with which the viewer's page asks for its files; none where nothing was built."""
+    try:
+        return _versions(ohif_page())
+    except AssetMissingError:
+        return frozenset()
+
+
 # --- serving ----------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +155,7 @@ class PrecompressedStatic:
         spa_prefixes: first path segments whose unknown paths are answered with ``index.html``.
         index: whether the folder's root is answered with ``index.html``.
         headers: more headers of an answer, by the file's path relative to the folder.
+        versions: the versions with which the page asks for files now; an address with another one is nobody's.
     """
 
     def __init__(
@@ -151,11 +165,13 @@ class PrecompressedStatic:
         spa_prefixes: tuple[str, ...] = (),
         index: bool = False,
         headers: Callable[[str], Mapping[str, str]] | None = None,
+        versions: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self.directory = Path(directory).resolve()
         self.spa_prefixes = spa_prefixes
         self.index = index
         self.headers = headers
+        self.versions = versions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -177,9 +193,9 @@ class PrecompressedStatic:
             found = await anyio.to_thread.run_sync(self._find, relative, accepted)
         if found is None:
             return PlainTextResponse("Not Found", 404, {"Cache-Control": REVALIDATE})
-        return self._answer(
-            relative, found, request, versioned=_VERSION.search(scope.get("query_string", b"")) is not None
-        )
+        version = _VERSION.fullmatch(scope.get("query_string", b""))
+        versioned = version is not None and version[1].decode() in self.versions()
+        return self._answer(relative, found, request, versioned=versioned)
 
     def _find(self, relative: str, accepted: frozenset[str]) -> _Found | None:
         if not relative or "\0" in relative or "\\" in relative or relative.endswith((".br", ".gz")):
@@ -260,4 +276,5 @@ def ohif_app(csp_for: Callable[[str], str]) -> PrecompressedStatic:
         spa_prefixes=("viewer",),
         index=True,
         headers=lambda path: {"Content-Security-Policy": csp_for(path), "X-Frame-Options": "SAMEORIGIN"},
+        versions=ohif_versions,
     )

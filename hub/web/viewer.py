@@ -23,7 +23,7 @@ from hub.reports.texts import links
 from hub.studies import opening
 from hub.web import ohif
 from hub.web.pages import can, locale_of, render
-from hub.web.static import ohif_page
+from hub.web.static import AssetMissingError, ohif_page
 
 router = APIRouter(tags=["reading"], include_in_schema=False)
 
@@ -39,12 +39,15 @@ _BEFORE = "<script "
 
 
 @router.get("/ohif/viewer")
-def viewer_document(request: Request, session: ReadDb, actor: Annotated[Actor, public()]) -> Response:
+def viewer_document(request: Request, session: ReadDb, actor: Annotated[Actor, public(passive=True)]) -> Response:
     """OHIF's page; with it, for whoever may see the images, what opening them begins with (ohif/early.js).
 
     The page itself holds nothing and is everybody's, as all of the viewer's files are.
     """
-    page = ohif_page()
+    try:
+        page = ohif_page()
+    except AssetMissingError as error:
+        raise NotFound(_("没有安装影像查看器")) from error
     if can(actor, Permission.IMAGES_VIEW):
         named = ",".join(request.query_params.getlist("StudyInstanceUIDs")).split(",")
         first = request.query_params.get("initialSopInstanceUid", "")

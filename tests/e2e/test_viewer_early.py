@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hub.kit.i18n import LOCALE_COOKIE
 from support.desk import Desk, at_desk, shown
 from support.imaging import imaged_exam, phantom
 
@@ -61,7 +62,9 @@ class Calls:
             self.over_the_line[url] = self.over_the_line.get(url, 0) + 1
 
 
-def test_what_opening_takes_is_fetched_early_and_once(desk: Desk, world: World) -> None:
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_what_opening_takes_is_fetched_early_and_once(desk: Desk, world: World, language: str) -> None:
+    desk.context.add_cookies([{"name": LOCALE_COOKIE, "value": language, "url": desk.address}])
     exam = imaged_exam(world, phantom(slices=SLICES, size=128, number="P1", name="王芳"))
     calls = Calls(desk.page)
     desk.read(exam)

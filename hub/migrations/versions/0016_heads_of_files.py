@@ -1,7 +1,7 @@
 """What stands before the data set of each new instance
 
-Instances of before keep the hash of their data set instead. On the way back it is lost of those that came meanwhile:
-sent again with another group 0002 they would be kept in quarantine as changed.
+Instances of before keep the hash of their data set instead. On the way back there is neither for those that came
+meanwhile: sent again they would be refused as changed, and kept in quarantine.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ class OpenedEarly:
     The page that shows the viewer asks for a study's headers and first images while the browser still reads the
     viewer's scripts, with the header `X-Hub-Opening`. Such a request is one like any other, to the checks and to the
     audit. Its answer alone need not be asked about again for `SECONDS`, so that the viewer's own request, a moment
-    later, is answered at once; once it shows images the page asks about all of it again, without the header. Answers
-    vary by the cookie: nobody who logs in afterwards is given them.
+    later, is answered at once; once it shows images the page asks again, without the header, what the study holds. The
+    page asks early only for what its reader may see lastingly (hub.studies.opening). Answers vary by the cookie: nobody
+    who logs in afterwards is given them.
     """
 
     def __init__(self, app: ASGIApp) -> None:

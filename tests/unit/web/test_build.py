@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from hub.web import build, ohif, static
 
+VERSION = "0123456789abcdef"
 BODY = "window.words = 'hello hello hello';\n" * 200
 
 
@@ -46,6 +47,7 @@ def client(folder: Path) -> Iterator[TestClient]:
         spa_prefixes=("viewer",),
         index=True,
         headers=lambda path: {"Content-Security-Policy": ohif.csp_for(path)},
+        versions=lambda: frozenset({VERSION}),
     )
     app = Starlette(routes=[Mount("/static", static.PrecompressedStatic(folder)), Mount("/ohif", viewer)])
     with TestClient(app) as session:
@@ -72,10 +74,10 @@ def test_only_hashed_files_are_kept_for_ever(client: TestClient) -> None:
         assert "immutable" in client.get(f"/static/{name}").headers["cache-control"]
     for name in ("plain.js", "index.html", "sub/only.txt"):
         assert client.get(f"/static/{name}").headers["cache-control"] == "no-cache"
-    version = "0123456789abcdef"
-    assert "immutable" in client.get(f"/static/plain.js?v={version}").headers["cache-control"]
-    for other in (f"index.html?v={version}", "plain.js?v=", "plain.js?v=1", f"missing.js?v={version}"):
-        assert client.get(f"/static/{other}").headers["cache-control"] == "no-cache"
+    assert "immutable" in client.get(f"/ohif/plain.js?v={VERSION}").headers["cache-control"]
+    others = (f"index.html?v={VERSION}", "plain.js?v=", f"plain.js?v={VERSION[::-1]}", f"missing.js?v={VERSION}")
+    for address in (*(f"/ohif/{other}" for other in others), f"/static/plain.js?v={VERSION}"):
+        assert client.get(address).headers["cache-control"] == "no-cache", address
     assert client.get("/static/37fa160cc3a47cfd.wasm").headers["content-type"] == "application/wasm"
 
 

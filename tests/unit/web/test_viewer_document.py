@@ -61,6 +61,17 @@ def test_a_stack_begins_in_its_middle_or_where_it_is_said(world: World) -> None:
     assert found["images"] == [sops[n] for n in (4, 3, 2, 1, 0)]
 
 
+def test_an_image_that_is_asked_for_brings_its_own_stack(world: World) -> None:
+    study, one, other = new_uid(), new_uid(), new_uid()
+    first, second = new_uid(), new_uid()
+    take(world, dicom_file(study=study, series=one, sop=first), dicom_file(study=study, series=other, sop=second))
+    client = world.client("reporter")
+    for series, sop in ((one, first), (other, second)):
+        (found,) = named(client, StudyInstanceUIDs=study, initialSopInstanceUid=sop) or []
+        assert set(found["series"]) == {one, other}
+        assert (found["stack"], found["images"]) == (series, [sop])
+
+
 def test_a_radiograph_begins_with_its_first_image(world: World) -> None:
     study, series = new_uid(), new_uid()
     sops = [new_uid() for _ in range(3)]

@@ -19,12 +19,17 @@
   let stopped = false;
   const kept = [];
 
+  // A body that nobody reads holds its connection.
+  const read = (response) => response.arrayBuffer();
+
   self.hubEarly = {
     /** The viewer shows images: it fetches the others itself, and asks again what a study holds now. */
     stop() {
       if (stopped) return;
       stopped = true;
-      for (const path of kept) fetch(ROOT + path, { headers: { Accept: JSON_TYPE }, cache: "no-cache", priority: "low" }).catch(() => {});
+      for (const path of kept) {
+        fetch(ROOT + path, { headers: { Accept: JSON_TYPE }, cache: "no-cache", priority: "low" }).then(read).catch(() => {});
+      }
     },
   };
 
@@ -52,13 +57,14 @@
       const seen = new Set(performance.getEntriesByType("resource").map(({ name }) => name));
       return document.readyState !== "loading" && wanted().every((name) => seen.has(name));
     };
-    while (!stopped && !here()) {
+    const until = Date.now() + 30_000;
+    while (!stopped && Date.now() < until && !here()) {
       await new Promise((done) => setTimeout(done, 50));
     }
   }
 
   async function run() {
-    const frame = async (path, priority) => (await (await take(path, FRAME_TYPE, priority)).arrayBuffer()).byteLength;
+    const frame = async (path, priority) => (await read(await take(path, FRAME_TYPE, priority))).byteLength;
     const stacks = studies.map(({ study, stack, images }) =>
       images.map((sop) => `/studies/${study}/series/${stack}/instances/${sop}/frames/1`),
     );
@@ -67,14 +73,14 @@
       kept.push(...series.map((uid) => `/studies/${study}/series/${uid}/metadata`));
     }
     // All at once: none of them waits for another, nor for the scripts that are read meanwhile.
-    for (const path of kept) take(path, JSON_TYPE, "high").catch(() => {});
+    for (const path of kept) take(path, JSON_TYPE, "high").then(read).catch(() => {});
     const first = stacks.flatMap((stack) => stack.slice(0, 1));
     let bytes = (await Promise.all(first.map((path) => frame(path, "high")))).reduce((sum, one) => sum + one, 0);
     await scriptsHere();
     const others = stacks.flatMap((stack) => stack.slice(1)).values();
     async function one() {
       for (const path of others) {
-        if (stopped || bytes > AT_MOST) return;
+        if (stopped || document.hidden || bytes > AT_MOST) return;
         bytes += await frame(path, "low");
       }
     }
