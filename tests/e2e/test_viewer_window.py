@@ -188,7 +188,7 @@ def test_a_drawing_changed_in_two_windows_at_once_stays_in_both_forms(
         assert first.value.json()["conflicts"] == []
         # The other window learns of it while its viewer has not told yet what was changed there.
         other.bring_to_front()
-        for _try in range(100):
+        for _try in range(300):
             if asked:
                 break
             other.wait_for_timeout(100)

@@ -64,7 +64,7 @@ def test_a_broker_that_is_away_costs_one_short_try(tmp_path: Path) -> None:
     for _number in range(20):
         send("more", "t.work", 5, 0)
     assert first < 6
-    assert time.monotonic() - started - first < 0.5
+    assert time.monotonic() - started - first < 3
 
 
 @pytest.mark.slow
