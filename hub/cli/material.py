@@ -143,7 +143,7 @@ def _rewritten(path: Path, target: Path, renewal: _Renewal, hashes: dict[str, st
     `hashes` remembers the first data set of each.
     """
     try:
-        parsed = reader.read(path)
+        parsed = reader.read(path, hashes=False)
         if parsed.kind != "instance":
             return None
         dataset = pydicom.dcmread(path, force=True)

@@ -112,27 +112,22 @@ def next_for(
         without: An exam that he has just left.
         review: True: only reports to review; False: only exams to read; None: both.
     """
-    return reading.next_for(
-        session,
-        actor,
-        filters,
-        without=without,
-        review=review,
-        returned=waiting(session, actor, filters, review=review),
-        corrections=to_review(session, actor, filters, review=review),
-    )
+    first = _before_the_queue(session, actor, filters, review)
+    return reading.next_for(session, actor, filters, without=without, review=review, **first)
 
 
 def upcoming(
     session: Session, actor: Actor, filters: QueueFilters, *, without: str = "", review: bool | None = None
 ) -> Exam | None:
     """The exam that `next_for` would give now, left where it is."""
-    return reading.upcoming(
-        session,
-        actor,
-        filters,
-        without=without,
-        review=review,
-        returned=waiting(session, actor, filters, review=review),
-        corrections=to_review(session, actor, filters, review=review),
-    )
+    first = _before_the_queue(session, actor, filters, review)
+    return reading.upcoming(session, actor, filters, without=without, review=review, **first)
+
+
+def _before_the_queue(
+    session: Session, actor: Actor, filters: QueueFilters, review: bool | None
+) -> dict[str, list[Exam]]:
+    return {
+        "returned": waiting(session, actor, filters, review=review),
+        "corrections": to_review(session, actor, filters, review=review),
+    }

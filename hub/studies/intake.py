@@ -348,9 +348,7 @@ class Batch:
         for numbers in by_uid.values():
             first: dict[str, int] = {}
             for number in numbers if len(numbers) > 1 else ():
-                one = self._seen[number]
-                assert isinstance(one, _Readable)
-                hashed = sameness.dataset_sha256(self._files[number].source, one.parsed.dataset_offset)
+                hashed = sameness.dataset_sha256(self._files[number].source, self._parsed(number).dataset_offset)
                 if first.setdefault(hashed, number) != number:
                     twice[number] = first[hashed]
         return twice

@@ -61,22 +61,19 @@ def of(session: Session, actor: Actor, study_uid: str, *, first: str = "") -> Op
     series_id = session.scalar(named) if first else None
     stacks = [row for row in rows if row.frame_count]
     stack = next((row for row in stacks if row.id == series_id), stacks[0] if stacks else None)
-    images: list[str] = []
-    if stack is not None:
-        images = list(
-            session.scalars(
-                select(Instance.uid)
-                .where(Instance.series_id == stack.id, Instance.has_pixels)
-                .order_by(Instance.number.nulls_last(), Instance.id)
-            )
-        )
-    at = images.index(first) if first in images else len(images) // 2 if _middle(stack, images) else 0
+    uids = [row.uid for row in rows]
+    if stack is None:
+        return Opening(study.uid, uids, "", [])
+    images = session.scalars(
+        select(Instance.uid)
+        .where(Instance.series_id == stack.id, Instance.has_pixels)
+        .order_by(Instance.number.nulls_last(), Instance.id)
+    ).all()
+    at = 0
+    if first in images:
+        at = images.index(first)
+    elif stack.modality in _STACKS and len(images) > 2:
+        # As the viewer's own rule has it (hub/web/src/ohif/app-config.js): a stack begins in its middle.
+        at = len(images) // 2
     nearest = sorted(range(len(images)), key=lambda number: (abs(number - at), number))[:MOST_IMAGES]
-    return Opening(
-        study.uid, [row.uid for row in rows], stack.uid if stack is not None else "", [images[n] for n in nearest]
-    )
-
-
-def _middle(stack: object, images: list[str]) -> bool:
-    # As the viewer's own rule has it (hub/web/src/ohif/app-config.js): a stack begins in its middle.
-    return getattr(stack, "modality", "") in _STACKS and len(images) > 2
+    return Opening(study.uid, uids, stack.uid, [images[number] for number in nearest])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import ColumnElement, CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from hub.accounts.roles import ROLE_NAMES, Role
@@ -289,26 +289,17 @@ def _mark(session: Session, exam: Exam, *, critical: bool) -> None:
 
 def must_be_marked(session: Session, exam_id: str) -> bool:
     """Whether the exam has an open critical value: a draft that says otherwise is marked all the same."""
-    return (
-        session.scalar(
-            select(CriticalValue.id)
-            .where(CriticalValue.exam_id == exam_id, CriticalValue.state.in_([state.value for state in OPEN]))
-            .limit(1)
-        )
-        is not None
-    )
+    return _any(session, exam_id, CriticalValue.state.in_([state.value for state in OPEN]))
 
 
 def raised(session: Session, exam_id: str) -> bool:
     """Whether somebody has said that the exam shows a critical value, and it was not withdrawn."""
-    return (
-        session.scalar(
-            select(CriticalValue.id)
-            .where(CriticalValue.exam_id == exam_id, CriticalValue.state != CriticalState.WITHDRAWN.value)
-            .limit(1)
-        )
-        is not None
-    )
+    return _any(session, exam_id, CriticalValue.state != CriticalState.WITHDRAWN.value)
+
+
+def _any(session: Session, exam_id: str, condition: ColumnElement[bool]) -> bool:
+    found = session.scalar(select(CriticalValue.id).where(CriticalValue.exam_id == exam_id, condition).limit(1))
+    return found is not None
 
 
 def carried(session: Session, exam_id: str, marked: bool) -> bool:
@@ -489,19 +480,8 @@ def withdraw(session: Session, actor: Actor, critical_id: str, reason: str) -> C
     _note(session, actor, row, "withdraw", now, text=words)
     messages.queue(session, row, "withdraw", contacts.rung_at(session, row, "alarm", now), now)
     exam = session.scalars(select(Exam).where(Exam.id == row.exam_id).execution_options(populate_existing=True)).one()
-    _mark(session, exam, critical=_still_critical(session, exam.id))
+    _mark(session, exam, critical=raised(session, exam.id))
     return row
-
-
-def _still_critical(session: Session, exam_id: str) -> bool:
-    return (
-        session.scalar(
-            select(CriticalValue.id)
-            .where(CriticalValue.exam_id == exam_id, CriticalValue.state != CriticalState.WITHDRAWN.value)
-            .limit(1)
-        )
-        is not None
-    )
 
 
 # --- the clinic -----------------------------------------------------------------------------------------------------
