@@ -50,7 +50,8 @@ def viewer_document(request: Request, session: ReadDb, actor: Annotated[Actor, p
         raise NotFound(_("没有安装影像查看器")) from error
     if can(actor, Permission.IMAGES_VIEW):
         named = ",".join(request.query_params.getlist("StudyInstanceUIDs")).split(",")
-        first = request.query_params.get("initialSopInstanceUid", "")
+        wanted = request.query_params.get("initialSopInstanceUid", "")
+        first = wanted if _UID.fullmatch(wanted) else ""
         found = [opening.of(session, actor, uid, first=first) for uid in named[:2] if _UID.fullmatch(uid)]
         text = json.dumps([asdict(one) for one in found if one is not None], separators=(",", ":"))
         # It could end the block.

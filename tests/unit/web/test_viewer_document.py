@@ -90,3 +90,6 @@ def test_nobody_learns_what_is_not_his(world: World) -> None:
     assert named(world.anonymous(), StudyInstanceUIDs=study) is None
     for odd in (new_uid(), "", "</script>", "1.2.3,4.5.6,7.8.9", "x" * 5000):
         assert named(world.client("reporter"), StudyInstanceUIDs=odd) == []
+    for odd in ("\0", "1.2\0", "x" * 5000):
+        (found,) = named(world.client("reporter"), StudyInstanceUIDs=study, initialSopInstanceUid=odd) or []
+        assert len(found["images"]) == 1
