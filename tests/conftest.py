@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 if TYPE_CHECKING:
+    from support.brokers import Broker
     from support.databases import Databases
     from support.world import World
 
@@ -127,9 +128,26 @@ def databases(template_database: str) -> Iterator[Databases | None]:
     found.drop()
 
 
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker | None]:
+    """A Redis database for the tests of this process; None on the embedded stack."""
+    from support.brokers import Broker
+
+    if not SERVER:
+        yield None
+        return
+    need("HUB_TEST_BROKER_URL")
+    with Broker() as found:
+        yield found
+
+
 @pytest.fixture
 def hub_env(
-    tmp_path: Path, template_database: str, databases: Databases | None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    template_database: str,
+    databases: Databases | None,
+    broker: Broker | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Path]:
     """Settings, database and object store of a fresh, empty hub; yields its data folder."""
     from hub.kit import clock, db, jobs
@@ -144,9 +162,10 @@ def hub_env(
     monkeypatch.setenv("HUB_SECRET_KEY", "test-only-" + "x" * 40)
     for name in ("HUB_DATABASE_URL", "HUB_BROKER_URL", "HUB_OBJECT_STORE_URL"):
         monkeypatch.delenv(name, raising=False)
-    if databases is not None:
+    if databases is not None and broker is not None:
+        broker.empty()
         monkeypatch.setenv("HUB_DATABASE_URL", databases.give().render_as_string(hide_password=False))
-        monkeypatch.setenv("HUB_BROKER_URL", need("HUB_TEST_BROKER_URL"))
+        monkeypatch.setenv("HUB_BROKER_URL", broker.url)
         s3 = need("HUB_TEST_S3_URL")
         head, _slash, tail = s3.rpartition("/")
         query = tail.partition("?")[2]

@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 
 from hub.cli.client import Client, Login
 from hub.kit.settings import Settings
+from support.brokers import Broker
 
 ROOT = Path(__file__).parents[2]
 AS_SHIPPED: dict[str, Any] = {"worker_nice": Settings.model_fields["worker_nice"].default}
@@ -88,7 +89,7 @@ class RunningHub:
     """A hub that runs; `stop()` ends it wholly.
 
     `environment` are further HUB_ settings without their prefix. On the server stack (HUB_TEST_STACK=server) it has a
-    database and a bucket of its own.
+    database, a broker and a bucket of its own.
     """
 
     data: Path
@@ -98,6 +99,7 @@ class RunningHub:
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     _database: str = ""
+    _broker: Broker | None = None
 
     def __post_init__(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
@@ -116,12 +118,12 @@ class RunningHub:
         engine.dispose()
         head, _slash, tail = os.environ["HUB_TEST_S3_URL"].rpartition("/")
         query = tail.partition("?")[2]
-        # Two hubs at once must not take each other's messages (they would only be slower for it).
-        broker = f"{os.environ['HUB_TEST_BROKER_URL'].rpartition('/')[0]}/{random.randrange(1, 16)}"
+        # Two hubs at once must not take each other's messages: what each is told of are rows of its own database.
+        self._broker = Broker()
         return {
             "database_url": base.set(database=self._database).render_as_string(hide_password=False),
             "object_store_url": f"{head}/hub-{uuid.uuid4().hex[:12]}" + (f"?{query}" if query else ""),
-            "broker_url": broker,
+            "broker_url": self._broker.url,
         }
 
     @property
@@ -224,6 +226,9 @@ class RunningHub:
                 connection.execute(text(f'DROP DATABASE IF EXISTS "{self._database}" WITH (FORCE)'))
             engine.dispose()
             self._database = ""
+        if self._broker is not None:
+            self._broker.give_back()
+            self._broker = None
 
     def hub(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """A `hub` command beside it, with the same settings."""
