@@ -29,8 +29,8 @@ def _once_its_scripts_ran(act: Callable[..., Any]) -> Callable[..., Any]:
 with contextlib.suppress(ImportError):
     from playwright.sync_api import Locator, Page, expect
 
-    # A page is waited for as long as a loaded machine may take to show it.
-    expect.set_options(timeout=30_000)
+    # Each wait ends with its state; the time is for machines that do much else.
+    expect.set_options(timeout=60_000)
     for _kind in (Locator, Page):
         for _name in _ACTS:
             setattr(_kind, _name, _once_its_scripts_ran(getattr(_kind, _name)))

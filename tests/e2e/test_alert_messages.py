@@ -23,9 +23,10 @@ ARGUMENTS = ["--no-sandbox", "--headless=new", "--disable-gpu", "--disable-backg
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def alert(world: World, level: int) -> None:
+def alert(world: World, *, holder: str = "") -> None:
+    """An exam is past its limit: a message that stays until somebody closes it."""
     with database().writing() as session:
-        live.publish(session, "alert", "x", orgs=[world.orgs["H01"].id], event="limit_alert", level=level, holder="")
+        live.publish(session, "alert", "x", orgs=[world.orgs["H01"].id], event="limit_alert", level=100, holder=holder)
 
 
 def test_an_alert_is_not_said_again_on_the_next_page(world: World) -> None:
@@ -36,19 +37,20 @@ def test_an_alert_is_not_said_again_on_the_next_page(world: World) -> None:
     with serving(create_app(), live=True) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         context = browser.new_context(base_url=url)
+        context.set_default_timeout(60_000)
         token = world.client("reporter").cookies["hub_session"]
         context.add_cookies([{"name": "hub_session", "value": token, "url": url}])
         page = context.new_page()
         on = page.locator("[data-live-indicator][data-state=on]")
         page.goto("/alerts")
         expect(on).to_be_attached()
-        alert(world, 80)
-        expect(page.locator("#toasts")).to_contain_text("80 %")
+        alert(world)
+        expect(page.locator("#toasts")).to_contain_text("有检查已超过时限")
         page.goto("/queue")
         expect(on).to_be_attached()
         # What is new comes after whatever is repeated.
-        alert(world, 50)
-        expect(page.locator("#toasts")).to_contain_text("50 %")
+        alert(world, holder=world.people["reporter"].id)
+        expect(page.locator("#toasts")).to_contain_text("您正在处理的检查已超过时限")
         expect(page.locator("#toasts .toast")).to_have_count(1)
-        expect(page.locator("#toasts")).not_to_contain_text("80 %")
+        expect(page.locator("#toasts")).not_to_contain_text("有检查已超过时限")
         browser.close()

@@ -74,7 +74,7 @@ def people(running: RunningHub, tmp_path: Path) -> Iterator[Callable[[str], Any]
             # Headless, the folder picker of the system cannot be answered; the plain input can.
             context.add_init_script("delete window.showDirectoryPicker")
             page = context.new_page()
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(120_000)
             page.on("pageerror", lambda error: faults.append(f"{login}: {error}"))
             page.on("dialog", lambda dialog: dialog.accept())
             page.goto(f"{running.url}/login")
@@ -158,7 +158,7 @@ def test_four_people_and_one_exam(
     reader.wait_for_url("**/read/*")
     reader.wait_for_selector("#report-form")
     viewport = reader.frame_locator("#viewer").locator(".cornerstone-canvas").first
-    viewport.wait_for(timeout=120_000)
+    viewport.wait_for()
     for _try in range(120):
         if _shades(reader, ".cornerstone-canvas") > 60:
             break

@@ -35,6 +35,7 @@ def page(world: World) -> Iterator[Any]:
     with serving(create_app()) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         context = browser.new_context(viewport={"width": 1440, "height": 900})
+        context.set_default_timeout(60_000)
         context.add_cookies([{"name": "hub_session", "value": cookie, "url": url}])
         opened = context.new_page()
         opened.base = url
@@ -55,7 +56,7 @@ def test_warnings_are_shown_jumped_to_answered_and_asked_before_submitting(page:
 
     # A click selects the passage in its field.
     side.locator(".check-words").click()
-    assert page.evaluate("document.activeElement.id") == "impression"
+    page.wait_for_selector("#impression:focus")
     assert page.evaluate("window.getSelection().toString()") == "左肺下叶炎症"
 
     # Mended, the warning goes by itself.
@@ -68,6 +69,8 @@ def test_warnings_are_shown_jumped_to_answered_and_asked_before_submitting(page:
     dialog.wait_for()
     page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
+    # The page leads back to the passage once the deed has ended: until then it takes no other.
+    page.wait_for_selector("#impression:focus")
     assert state_of(exam_id) == State.READING
 
     # One key opens the reasons, one answers.

@@ -47,7 +47,7 @@ def browser(world: World) -> Iterator[Any]:
             )
             context.route("**/ohif/**", lambda route: route.fulfill(body="<!doctype html>"))
             page = context.new_page()
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             page.on("pageerror", lambda error: faults.append(str(error)))
             return page
 
@@ -136,7 +136,7 @@ def test_nobody_answers_then_the_clinic_reads_back_acts_and_it_is_closed(world: 
     reader.wait_for_selector("#critical-place .critical-head[data-state=notified]")
 
     clinic.wait_for_selector(".critical-head[data-state=notified]")
-    assert clinic.locator("[data-critical-item][data-rings]").count() == 0
+    clinic.wait_for_selector("[data-critical-item][data-rings]", state="detached")
     clinic.check("input[name=action][value=emergency_called]")
     clinic.fill("#act-note", "120 已出发")
     clinic.click("form[data-critical-post$='actions'] button[type=submit]")

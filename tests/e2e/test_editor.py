@@ -43,6 +43,7 @@ def browser(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with serving(create_app()) as url, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         context = chromium.new_context(viewport={"width": 1440, "height": 900})
+        context.set_default_timeout(60_000)
         context.add_cookies([{"name": "hub_session", "value": cookie, "url": url}])
         # The images are not what is tested here, and loading the viewer takes longer than all the rest.
         context.route("**/ohif/**", lambda route: route.fulfill(body="<html></html>", content_type="text/html"))
@@ -210,8 +211,8 @@ def test_two_windows_show_both_texts_and_keep_both(browser: Any, world: World) -
     # The other window writes under the same lease.
     held: dict[str, Any] = {}
     page.on("request", lambda request: held.update(json.loads(request.post_data)) if request.method == "PUT" else None)
-    page.keyboard.type(".")
-    page.wait_for_event("response", lambda answer: answer.request.method == "PUT")
+    with page.expect_response(lambda answer: answer.request.method == "PUT"):
+        page.keyboard.type(".")
     saved(page)
     body = {"lease": held["lease"], "revision": held["revision"] + 1, "findings": "second window", "impression": "x"}
     ok(world.client("reporter").put(f"/api/exams/{exam_id}/report", json=body))

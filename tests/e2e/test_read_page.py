@@ -34,6 +34,7 @@ def page(world: World) -> Iterator[Any]:
     with serving(create_app()) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         context = browser.new_context(viewport={"width": 1440, "height": 900})
+        context.set_default_timeout(60_000)
         context.add_cookies([{"name": "hub_session", "value": cookie, "url": url}])
         opened = context.new_page()
         opened.base = url
@@ -55,7 +56,7 @@ def test_words_typed_before_the_claim_is_answered_stay(page: Any, world: World) 
     page.wait_for_selector("#findings:focus")
     page.keyboard.type("双肺纹理清晰")
     page.wait_for_timeout(1500)
-    for _try in range(600):
+    for _try in range(1200):
         if held:
             break
         page.wait_for_timeout(50)
@@ -67,3 +68,21 @@ def test_words_typed_before_the_claim_is_answered_stay(page: Any, world: World) 
     page.reload()
     page.wait_for_selector("#findings:focus")
     assert page.input_value("#findings") == "双肺纹理清晰"
+
+
+def test_what_is_asked_before_the_claim_is_answered_waits_for_it(page: Any, world: World) -> None:
+    exam_id = make_exam(world, with_study=False)
+    # As from the queue: the form is there with the page, and the page asks for its lease.
+    claim(world.client("reporter"), exam_id)
+    held: list[Any] = []
+    page.route("**/claim", lambda route: held.append(route))  # noqa: PLW0108 - the library wraps functions only
+    page.goto(f"{page.base}/read/{exam_id}")
+    page.click(".read-foot summary")
+    page.click("[data-act=history]")
+    page.fill("#history-dialog textarea", "有无外伤?")
+    page.click("#history-dialog [type=submit]")
+    page.wait_for_timeout(500)
+    assert held, "the claim was not asked for"
+    with page.expect_response("**/request-history") as asked:
+        held[0].continue_()
+    assert asked.value.ok

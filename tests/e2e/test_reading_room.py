@@ -18,7 +18,7 @@ from hub.accounts.sessions import SESSION_COOKIE
 from hub.kit.settings import get_settings
 from hub.protocols.dicomweb import grants
 from hub.reports import templates
-from support.desk import PATIENCE, draw, shown
+from support.desk import PATIENCE, draw, drawings_kept, shown
 from support.imaging import Imaged, imaged_exam, phantom
 from support.reading import PIN, cheap_keys, make_exam, ok, open_key, state_of
 from support.review import set_policy
@@ -85,8 +85,6 @@ def stage(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     """The hub of a hospital that grades each review, and a browser."""
     if not CHROMIUM:
         pytest.skip("no Chromium was found (HUB_TEST_CHROMIUM)")
-    from playwright.sync_api import expect
-
     cheap_keys(monkeypatch)
     grants.forget()
     load()
@@ -94,8 +92,6 @@ def stage(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     set_policy(world, grade_required=True)
     for login in ("reviewer", "reviewer2"):
         open_key(world.client(login))
-    # Each wait ends with its state; the time is for machines that do much else.
-    expect.set_options(timeout=PATIENCE)
     album = Path(os.environ.get("HUB_TEST_SCREENSHOTS") or tmp_path / "screenshots")
     with serving(world.app, live=True) as address, browser() as chromium:
         monkeypatch.setattr(get_settings(), "public_url", address)
@@ -182,7 +178,7 @@ def from_the_pull_to_the_clinic(stage: Stage) -> None:
     )
     expect(author.locator("#impression")).to_have_value("左侧额颞顶部慢性硬膜下血肿。")
     # A line on the image, into the text and on a key image.
-    with author.expect_response(re.compile("/drawings$")):
+    with drawings_kept(author):
         draw(author, "Length")
     author.keyboard.press("Alt+1")
     author.keyboard.press("Control+End")

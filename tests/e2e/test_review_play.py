@@ -56,8 +56,6 @@ def test_a_night_and_its_morning(world: World, monkeypatch: pytest.MonkeyPatch) 
     from playwright.sync_api import expect, sync_playwright
 
     cheap_keys(monkeypatch)
-    # Each wait ends with its state; the time is for machines that do much else.
-    expect.set_options(timeout=60_000)
     set_policy(world, grade_required=True, **NIGHT)
     author, reviewer, clinic = world.client("reporter"), world.client("reviewer"), world.client("clinician")
     # No images: what the play is about is the report, and a viewer takes its seconds.
@@ -72,6 +70,7 @@ def test_a_night_and_its_morning(world: World, monkeypatch: pytest.MonkeyPatch) 
 
         def opened(client: Any, path: str) -> Any:
             context = browser.new_context(viewport={"width": 1440, "height": 900})
+            context.set_default_timeout(60_000)
             context.add_cookies([{"name": "hub_session", "value": client.cookies["hub_session"], "url": url}])
             page = context.new_page()
             page.on("pageerror", lambda error: faults.append(str(error)))

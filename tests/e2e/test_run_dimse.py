@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.slow]
 def store(port: int, aet: str) -> int | None:
     """Send one image; the status, or None where nobody is there."""
     ae = AE(ae_title=aet)
+    # The supervisor holds the port before the server that answers has come up.
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 90
     target = ae.associate("127.0.0.1", port, contexts=[build_context(CT, "1.2.840.10008.1.2.1")], ae_title="HUB")
     if not target.is_established:
         return None
@@ -31,16 +33,18 @@ def test_the_whole_hub_stores_for_the_sample_county(tmp_path: Path) -> None:
     running = RunningHub(tmp_path / "hub", environment={"dimse_port": port, "dimse_processes": 1})
     try:
         running.start()
-        until = time.monotonic() + 30
-        while "dimse" not in running.children() and time.monotonic() < until:
+        until = time.monotonic() + 60
+        while "dimse" not in running.children():
+            assert time.monotonic() < until, "no DIMSE server was started"
             time.sleep(0.1)
         assert store(port, "C01") == 0x0000
         assert store(port, "STORESCU") == 0x0000
         assert store(port, "NOBODY") is None
         before = running.children()["dimse"].pid
         running.kill("dimse")
+        until = time.monotonic() + 60
         while not running.started_again("dimse", before):
-            assert time.monotonic() < until + 30
+            assert time.monotonic() < until, "the DIMSE server was not started again"
             time.sleep(0.1)
         # The supervisor kept the port: whoever calls meanwhile waits.
         assert listening(port) and store(port, "C02") == 0x0000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from hub.kit.db import database
 from hub.kit.ids import new_uid
 from hub.studies.models import Instance, UploadBatch
 from support.clinic_files import dicom_file, form_values
+from support.running import free_port
 
 if TYPE_CHECKING:
     from support.world import World
@@ -36,9 +36,7 @@ class Web:
     """The hub's web process on a port of its own; it can be killed and started again."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -48,9 +46,10 @@ class Web:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(300):
+        until = time.monotonic() + 90
+        while time.monotonic() < until:
             try:
-                httpx.get(f"{self.url}/login", timeout=1)
+                httpx.get(f"{self.url}/login", timeout=5, trust_env=False)
                 return
             except httpx.TransportError:
                 time.sleep(0.1)
@@ -85,6 +84,7 @@ def page(web: Web, world: World) -> Iterator[Any]:
         context.add_cookies([{"name": "hub_session", "value": cookie, "url": web.url}])
         # Headless, the folder picker of the system cannot be answered; the plain input can.
         context.add_init_script("delete window.showDirectoryPicker")
+        context.set_default_timeout(60_000)
         opened = context.new_page()
         opened.faults = []
         opened.on("pageerror", lambda error: opened.faults.append(str(error)))
@@ -123,7 +123,7 @@ def stored() -> int:
         return session.query(Instance).count()
 
 
-def arrived(page: Any, number: int, seconds: float = 60) -> None:
+def arrived(page: Any, number: int, seconds: float = 120) -> None:
     """Wait until the page shows so many files as stored. (The pages' policy forbids to evaluate a script for it.)"""
     until = time.monotonic() + seconds
     while page.locator(".file-row[data-state=stored]").count() < number:
@@ -189,12 +189,12 @@ def test_a_killed_server_and_a_lost_link_are_survived(page: Any, web: Web, world
     page.set_input_files("[data-input-folder]", images)
     arrived(page, 3)
     web.kill()
-    page.wait_for_selector("[data-offline]:not([hidden])", timeout=30_000)
+    page.wait_for_selector("[data-offline]:not([hidden])")
     assert "自动重试" in page.inner_text("[data-offline]")
     web.start()
     arrived(page, 8)
     page.context.set_offline(True)
-    page.wait_for_selector("[data-offline]:not([hidden])", timeout=30_000)
+    page.wait_for_selector("[data-offline]:not([hidden])")
     page.context.set_offline(False)
     assert f"申报 {COUNT} 幅影像,全部入库" in result(page)
     assert stored() == COUNT

@@ -70,7 +70,7 @@ def test_what_opening_takes_is_fetched_early_and_once(desk: Desk, world: World, 
     desk.read(exam)
     shown(desk.page, exam)
     frames: set[str] = set()
-    for _try in range(200):
+    for _try in range(1200):
         frames = {url for url in calls.over_the_line if "/frames/" in url}
         if len(frames) == SLICES and frames <= calls.from_cache:
             break
@@ -85,7 +85,7 @@ def test_what_opening_takes_is_fetched_early_and_once(desk: Desk, world: World, 
     assert metadata and series
     assert metadata | series <= calls.early & calls.from_cache, "the viewer spells its requests as the page does"
     # From now on the viewer is told what a study holds when it asks.
-    for _try in range(200):
+    for _try in range(1200):
         if not any(calls.lasting[url] for url in metadata | series):
             break
         desk.page.wait_for_timeout(50)

@@ -88,7 +88,7 @@ def test_what_comes_next_and_what_was_before_are_fetched_ahead(desk: Desk, world
     page.on("response", note)
     desk.read(one)
     shown(page, one)
-    for _try in range(600):
+    for _try in range(1200):
         if asked == {prior.study_uid: 3, two.study_uid: 3}:
             break
         page.wait_for_timeout(50)
@@ -96,7 +96,7 @@ def test_what_comes_next_and_what_was_before_are_fetched_ahead(desk: Desk, world
     assert _noted(two) == ["images.ahead"]
     _next(page, two)
     shown(page, two)
-    for _try in range(200):
+    for _try in range(1200):
         if len(_noted(two)) == 2:
             break
         page.wait_for_timeout(50)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.desk import Desk, at_desk, draw, shown, two_exams
+from support.desk import Desk, at_desk, draw, drawings_kept, shown, two_exams
 
 if TYPE_CHECKING:
     from support.world import World
@@ -112,10 +112,25 @@ def two_windows(desk: Desk, exam: Any) -> tuple[Any, Any]:
 
 def drawing_in(page: Any, tool: str, **more: int) -> Any:
     """Draw; what the hub answers."""
-    with page.expect_response(re.compile("/drawings$")) as kept:
+    with drawings_kept(page) as kept:
         draw(page, tool, **more)
     assert kept.value.status == 200
     return kept.value.json()
+
+
+def test_what_is_drawn_before_earlier_drawings_are_given_back_is_kept(desk: Desk, world: World) -> None:
+    one, _two = two_exams(world)
+    asked: list[Any] = []
+    desk.page.route(re.compile("/drawings$"), lambda route: route.continue_() if asked else asked.append(route))
+    desk.read(one)
+    shown(desk.page, one)
+    draw(desk.page, "Length")
+    # The viewer tells of it meanwhile, too early for the page to take it for all there is.
+    desk.page.wait_for_timeout(1500)
+    assert asked, "earlier drawings were not asked for"
+    with drawings_kept(desk.page) as kept:
+        asked[0].continue_()
+    assert [one["metadata"]["toolName"] for one in kept.value.json()["drawings"]] == ["Length"]
 
 
 def test_two_windows_of_one_report_show_each_others_drawings(
@@ -125,10 +140,10 @@ def test_two_windows_of_one_report_show_each_others_drawings(
     with at_desk(world, monkeypatch, tmp_path, live=True) as desk:
         page, other = two_windows(desk, one)
         assert drawing_in(page, "Length")["revision"] == 1
-        other.frame_locator("#viewer").locator("svg.svg-layer text").first.wait_for(timeout=30_000)
+        other.frame_locator("#viewer").locator("svg.svg-layer text").first.wait_for()
         answer = drawing_in(other, "Bidirectional", below=80)
         assert (len(answer["drawings"]), answer["conflicts"]) == (2, [])
-        page.frame_locator("#viewer").locator("svg.svg-layer text").nth(1).wait_for(timeout=30_000)
+        page.frame_locator("#viewer").locator("svg.svg-layer text").nth(1).wait_for()
         other.wait_for_timeout(2500)
         desk.take(page, "both-windows")
         found = page.request.get(f"{desk.address}/api/exams/{one.exam_id}/drawings").json()
@@ -143,17 +158,17 @@ def test_two_windows_that_do_not_hear_of_each_other_lose_no_drawing(desk: Desk, 
     assert drawn(other) == []
     answer = drawing_in(other, "Bidirectional", below=80)
     assert (len(answer["drawings"]), answer["conflicts"]) == (2, [])
-    other.frame_locator("#viewer").locator("svg.svg-layer text").nth(1).wait_for(timeout=30_000)
+    other.frame_locator("#viewer").locator("svg.svg-layer text").nth(1).wait_for()
     # The first window takes its own away, not knowing the other's.
     frame = page.frame_locator("#viewer").locator("body")
-    with page.expect_response(re.compile("/drawings$")) as gone:
+    with drawings_kept(page) as gone:
         frame.evaluate(
             "() => { const { state } = cornerstoneTools.annotation;"
             " for (const one of [...state.getAllAnnotations()])"
             "  if (one.metadata.toolName === 'Length') state.removeAnnotation(one.annotationUID); }"
         )
     assert [one["metadata"]["toolName"] for one in gone.value.json()["drawings"]] == ["Bidirectional"]
-    page.frame_locator("#viewer").locator("svg.svg-layer text").first.wait_for(timeout=30_000)
+    page.frame_locator("#viewer").locator("svg.svg-layer text").first.wait_for()
     found = page.request.get(f"{desk.address}/api/exams/{one.exam_id}/drawings").json()
     assert [one["metadata"]["toolName"] for one in found["drawings"]] == ["Bidirectional"]
 
@@ -178,21 +193,22 @@ def test_a_drawing_changed_in_two_windows_at_once_stays_in_both_forms(
     with at_desk(world, monkeypatch, tmp_path, live=True) as desk:
         page, other = two_windows(desk, one)
         drawing_in(page, "Length")
-        other.frame_locator("#viewer").locator("svg.svg-layer text").first.wait_for(timeout=30_000)
+        other.frame_locator("#viewer").locator("svg.svg-layer text").first.wait_for()
         other.wait_for_timeout(1000)
         asked: list[Any] = []
         other.route(re.compile("/drawings$"), lambda route: route.continue_() if asked else asked.append(route))
         page.bring_to_front()
-        with page.expect_response(re.compile("/drawings$")) as first:
+        with drawings_kept(page) as first:
             pull(page, 40, 60)
         assert first.value.json()["conflicts"] == []
         # The other window learns of it while its viewer has not told yet what was changed there.
         other.bring_to_front()
-        for _try in range(300):
+        for _try in range(600):
             if asked:
                 break
             other.wait_for_timeout(100)
-        with other.expect_response(lambda answer: answer.request.method == "PATCH") as second:
+        assert asked, "the other window did not hear of it"
+        with drawings_kept(other) as second:
             pull(other, 40, -60, hold=held)
             asked[0].continue_()
             if held:
@@ -204,7 +220,7 @@ def test_a_drawing_changed_in_two_windows_at_once_stays_in_both_forms(
         other.locator(".toast", has_text="两种画法都留在影像上").wait_for()
         for window in (page, other):
             window.bring_to_front()
-            window.frame_locator("#viewer").locator("svg.svg-layer text").nth(1).wait_for(timeout=30_000)
+            window.frame_locator("#viewer").locator("svg.svg-layer text").nth(1).wait_for()
         desk.take(other, "both-forms")
 
 
@@ -214,7 +230,7 @@ def test_a_measurement_goes_into_the_text_and_leads_back(desk: Desk, world: Worl
     desk.read(one)
     shown(page, one)
     page.fill("#findings", "左侧基底节区见低密度影,")
-    with page.expect_response(re.compile("/drawings$")) as kept:
+    with drawings_kept(page) as kept:
         draw(page, "Length")
     assert kept.value.status == 200
     page.focus("#findings")
@@ -263,7 +279,7 @@ def test_a_measurement_goes_into_the_text_and_leads_back(desk: Desk, world: Worl
     screen = desk.detach()
     shown(screen, one)
     screen.frame_locator("#viewer").locator("svg.svg-layer text", has_text="mm").first.wait_for()
-    with page.expect_response(re.compile("/drawings$")):
+    with drawings_kept(page):
         draw(screen, "EllipticalROI", 60, below=100)
     page.focus("#findings")
     page.keyboard.press("End")
@@ -281,7 +297,7 @@ def test_a_report_on_the_web_leads_to_the_image(desk: Desk, world: World) -> Non
     page = desk.page
     desk.read(one)
     shown(page, one)
-    with page.expect_response(re.compile("/drawings$")):
+    with drawings_kept(page):
         draw(page, "Length")
     with page.expect_response(re.compile("/report/links$")) as linked:
         page.keyboard.press("Alt+l")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,8 @@ class Desk:
 def shown(page: Any, exam: Imaged) -> None:
     """The images of an exam stand uncovered in a page."""
     page.locator("#viewer-cover").wait_for(state="hidden")
-    for _try in range(600):
+    until = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < until:
         found = studies(page)
         if found == [exam.study_uid]:
             return
@@ -99,6 +101,11 @@ def draw(page: Any, tool: str, rise: int = 40, below: int = 0) -> None:
     page.mouse.down()
     page.mouse.move(x + 60, y + rise, steps=6)
     page.mouse.up()
+
+
+def drawings_kept(page: Any) -> Any:
+    """Wait for the hub's answer to what was drawn; that the page asks for earlier drawings is not it."""
+    return page.expect_response(lambda answer: answer.url.endswith("/drawings") and answer.request.method == "PATCH")
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def hub_environment(data: Path, **settings: Any) -> dict[str, str]:
     return env | {"PYTHONUNBUFFERED": "1"}
 
 
-def hub(*arguments: str, env: dict[str, str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def hub(*arguments: str, env: dict[str, str], timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run a `hub` command to its end."""
     command = [sys.executable, "-m", "hub.cli", *arguments]
     return subprocess.run(
@@ -191,7 +191,7 @@ class RunningHub:
 
     def everything(self) -> list[psutil.Process]:
         """The supervisor and all below it."""
-        if self.process is None:
+        if self.process is None or self.process.poll() is not None:
             return []
         try:
             root = psutil.Process(self.process.pid)
@@ -199,7 +199,7 @@ class RunningHub:
         except psutil.NoSuchProcess:
             return []
 
-    def interrupt(self, *, within: float = 20) -> int:
+    def interrupt(self, *, within: float = 60) -> int:
         """Ctrl-C; its exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
@@ -230,7 +230,7 @@ class RunningHub:
             self._broker.give_back()
             self._broker = None
 
-    def hub(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def hub(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """A `hub` command beside it, with the same settings."""
         return hub(*arguments, env=self.env, timeout=timeout)
 

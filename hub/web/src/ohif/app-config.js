@@ -213,6 +213,8 @@ import { drawn } from "../viewing/drawn.js";
       added += 1;
     }
     services.cornerstoneViewportService.getRenderingEngine?.()?.render();
+    // The page leaves what it is told before its drawings are back: it is told once more how they stand.
+    measurementsChanged();
     return added;
   }
 
@@ -239,9 +241,8 @@ import { drawn } from "../viewing/drawn.js";
       stood.delete(uid);
     }
     for (const { uid, drawing } of left) if (!drawing) stood.delete(uid);
+    // The page leaves what it is told meanwhile; restoring tells once more how the drawings stand.
     restore(here);
-    // The page leaves what it is told meanwhile: it is told once more how the drawings stand.
-    measurementsChanged();
     return left;
   }
 

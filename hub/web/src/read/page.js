@@ -58,6 +58,8 @@ export const page = {
     if (page.busy) return;
     page.busy = true;
     try {
+      // A deed names the lease: before the claim is answered it would be refused as another reader's.
+      if (page.claiming) await page.claiming;
       await work();
     } catch (error) {
       await page.told(error);
