@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -26,6 +27,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 SERVER = os.environ.get("HUB_TEST_STACK") == "server"
 REQUIRE_ALL = os.environ.get("HUB_TEST_REQUIRE_ALL") == "1"
+
+
+# How long an example takes, or is thought up, says something of the machine's other work alone.
+settings.register_profile("hub", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hub")
 
 
 def need(variable: str) -> str:

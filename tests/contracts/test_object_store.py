@@ -339,7 +339,7 @@ def test_presigned_url_serves_the_object(store: ObjectStore) -> None:
         assert url is None
     else:
         assert url is not None
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             assert answer.read() == b"picture"
 
 
@@ -962,17 +962,17 @@ def test_line_that_stays_bad_is_unavailable(bad_line: Callable[..., tuple[Object
     with pytest.raises(StorageUnavailable, match="5 times"):
         store.put(new_key("instances"), b"x")
     assert middleman.count == 5
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.s3
 def test_wrong_secret_is_refused_at_once_in_words(bad_line: Callable[..., tuple[ObjectStore, Middleman]]) -> None:
     parts = urlsplit(s3_url("HUB_TEST_S3_URL"))
-    store = open_store(f"s3://{parts.username}:wrong-secret@{parts.hostname}:{parts.port}{parts.path}?{parts.query}")
-    started = time.monotonic()
+    _store, middleman = bad_line(lambda _count, _head: "pass")
+    store = open_store(f"s3://{parts.username}:wrong-secret@127.0.0.1:{middleman.port}{parts.path}?{parts.query}")
     with pytest.raises(StorageUnavailable, match="SignatureDoesNotMatch"):
         store.check()
-    assert time.monotonic() - started < 2
+    assert middleman.count == 1, "asked once, and not again"
 
 
 @pytest.mark.s3

@@ -306,7 +306,7 @@ class Soak:
     def settle(self) -> None:
         """Wait until no work is left."""
         engine = create_engine(
-            self.running.env.get("HUB_DATABASE_URL", f"sqlite:///{self.running.data / 'hub.sqlite'}")
+            self.running.env.get("HUB_DATABASE_URL", f"sqlite:///{self.running.data / 'hub.sqlite'}?timeout=60")
         )
         until = time.monotonic() + 180
         try:

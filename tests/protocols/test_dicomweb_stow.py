@@ -213,7 +213,7 @@ def test_a_claim_of_ten_gigabytes_is_answered_at_once(world: World, monkeypatch:
         host = address.removeprefix("http://").split(":")
         import socket
 
-        with socket.create_connection((host[0], int(host[1])), timeout=20) as connection:
+        with socket.create_connection((host[0], int(host[1])), timeout=60) as connection:
             connection.sendall(
                 b"POST /dicomweb/studies HTTP/1.1\r\nHost: x\r\nContent-Length: 10737418240\r\n"
                 b"Content-Type: multipart/related; type=application/dicom; boundary=B\r\n"

@@ -43,7 +43,7 @@ def associate(dimse: RunningDimse) -> socket.socket:
     context = build_context(CT, EXPLICIT)
     context.context_id = 1
     request.presentation_context_definition_list = [context]
-    connection = socket.create_connection(("127.0.0.1", dimse.port), 20)
+    connection = socket.create_connection(("127.0.0.1", dimse.port), 60)
     pdu = A_ASSOCIATE_RQ()
     pdu.from_primitive(request)
     connection.sendall(pdu.encode())
@@ -104,7 +104,7 @@ def test_hostile_streams(dimse: RunningDimse) -> None:
         connection = associate(dimse)
         try:
             connection.sendall(stream)
-            connection.settimeout(15)
+            connection.settimeout(60)
             if name == "an answer to nothing":
                 connection.sendall(struct.pack(">BBL", 5, 0, 4) + b"\0" * 4)
             answer = connection.recv(10)
@@ -128,7 +128,7 @@ def test_hostile_streams(dimse: RunningDimse) -> None:
     assert target.is_established and target.send_c_store(ct()).Status == 0x0000
     target.release()
     process = psutil.Process(dimse.running[0].pid)
-    until = time.monotonic() + 25
+    until = time.monotonic() + 60
     while process.num_threads() > 14 and time.monotonic() < until:
         time.sleep(0.2)
     assert process.num_threads() <= 14, process.num_threads()

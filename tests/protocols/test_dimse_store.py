@@ -77,7 +77,7 @@ def _send(
     dimse: RunningDimse, *data_sets: object, aet: str = "CT01", syntaxes: list[str] | None = None
 ) -> list[object]:
     ae = AE(ae_title=aet)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     contexts = {(str(ds.SOPClassUID), str(ds.file_meta.TransferSyntaxUID)) for ds in data_sets}
     target = ae.associate(
         "127.0.0.1",
@@ -230,7 +230,7 @@ def test_kill_in_the_middle_loses_nothing_acknowledged(world: World, tmp_path: P
         started = time.monotonic()
         for number in range(500):
             ds = ct(study=study, series=series, rows=128, fill=number % 250)
-            if time.monotonic() - started > 1.5:
+            if sent and time.monotonic() - started > 1.5:
                 dimse.kill()
             answer = target.send_c_store(ds) if target.is_established else None
             if answer is None or answer.get("Status") != 0:

@@ -87,7 +87,8 @@ def peers(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         monkeypatch.setattr(get_settings(), "public_url", address)
         server = {"Url": f"{address}/dicomweb/", "HttpHeaders": headers}
         known = {"hub": ("HUB", "127.0.0.1", dimse.port)}
-        with Orthanc(tmp_path / "peer", devices=known, servers={"hub": server}, dimse_port=listens) as peer:
+        folder, patient = tmp_path / "peer", {"DicomScuTimeout": 60}
+        with Orthanc(folder, devices=known, servers={"hub": server}, dimse_port=listens, more=patient) as peer:
             yield Peers(peer, address, headers)
 
 

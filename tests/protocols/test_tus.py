@@ -7,7 +7,6 @@ import hashlib
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from hub.protocols.tus import receiver
 from hub.studies import intake, uploads
 from hub.studies.models import Instance, Quarantined, UploadFile
 from support.clinic_files import dicom_file, form_values, zip_of
+from support.running import free_port
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
@@ -362,9 +362,7 @@ def test_a_store_out_of_reach_loses_nothing(client: TestClient, monkeypatch: pyt
 @pytest.fixture
 def served(world: World, hub_env: Path) -> Iterator[Any]:
     """A function that starts the hub's web process on a port; the same port each time."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     running: list[subprocess.Popen[bytes]] = []
 
     def start() -> tuple[subprocess.Popen[bytes], str]:
@@ -376,9 +374,10 @@ def served(world: World, hub_env: Path) -> Iterator[Any]:
         )
         running.append(process)
         url = f"http://127.0.0.1:{port}"
-        for _ in range(200):
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None:
             try:
-                httpx.get(f"{url}/api/session", timeout=1)
+                httpx.get(f"{url}/api/session", timeout=5)
                 return process, url
             except httpx.TransportError:
                 time.sleep(0.1)
@@ -401,9 +400,11 @@ def test_kill_in_the_middle_of_a_part_then_resume_gives_the_exact_file(world: Wo
     made = httpx.post(
         f"{url}/api/tus",
         headers={**headers, **TUS, "Upload-Length": str(len(data)), "Upload-Metadata": meta(filename="big.dcm")},
+        timeout=60,
     )
     where = url + made.headers["Location"]
-    assert httpx.patch(where, content=data[:1_000_000], headers={**headers, **BODY, "Upload-Offset": "0"}).is_success
+    first = httpx.patch(where, content=data[:1_000_000], headers={**headers, **BODY, "Upload-Offset": "0"}, timeout=60)
+    assert first.is_success
     for _ in range(2):
         started, killed = threading.Event(), threading.Event()
 
@@ -429,13 +430,15 @@ def test_kill_in_the_middle_of_a_part_then_resume_gives_the_exact_file(world: Wo
         killed.set()
         thread.join()
         process, url = served()
-        offset = int(httpx.head(where, headers={**headers, **TUS}).headers["Upload-Offset"])
+        offset = int(httpx.head(where, headers={**headers, **TUS}, timeout=60).headers["Upload-Offset"])
         assert offset == 1_000_000
     with database().reading() as session:
         assert session.query(Instance).count() == 0
         file_id = session.query(UploadFile).one().id
     assert uploads.part_path(file_id).stat().st_size >= 1_000_000
-    answer = httpx.patch(where, content=data[1_000_000:], headers={**headers, **BODY, "Upload-Offset": "1000000"})
+    answer = httpx.patch(
+        where, content=data[1_000_000:], headers={**headers, **BODY, "Upload-Offset": "1000000"}, timeout=60
+    )
     assert answer.status_code == 204
     assert answer.headers["X-Upload-State"] == "stored"
     with database().reading() as session:
@@ -450,6 +453,7 @@ def test_a_lost_link_keeps_what_came(world: World, served: Any) -> None:
     made = httpx.post(
         f"{url}/api/tus",
         headers={**headers, **TUS, "Upload-Length": str(len(data)), "Upload-Metadata": meta(filename="x")},
+        timeout=60,
     )
     where = url + made.headers["Location"]
 
@@ -458,9 +462,10 @@ def test_a_lost_link_keeps_what_came(world: World, served: Any) -> None:
         raise RuntimeError("the lid was closed")
 
     with pytest.raises(RuntimeError):
-        httpx.patch(where, content=broken(), headers={**headers, **BODY, "Upload-Offset": "0"})
-    for _ in range(50):
-        offset = int(httpx.head(where, headers={**headers, **TUS}).headers["Upload-Offset"])
+        httpx.patch(where, content=broken(), headers={**headers, **BODY, "Upload-Offset": "0"}, timeout=60)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        offset = int(httpx.head(where, headers={**headers, **TUS}, timeout=60).headers["Upload-Offset"])
         if offset:
             break
         time.sleep(0.1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -68,7 +70,17 @@ class RunningDimse:
         for one in sockets:
             if one is not None:
                 one.close()
+        self._await()
         return self
+
+    def _await(self, *, within: float = 120) -> None:
+        """Wait until a process answers: the port is open long before, and a device waits only so long."""
+        with socket.create_connection(("127.0.0.1", self.port)) as probe, contextlib.suppress(ConnectionError):
+            probe.settimeout(within)
+            # An A-ABORT: the service closes the connection.
+            probe.sendall(struct.pack(">BBL4x", 7, 0, 4))
+            while probe.recv(64):
+                pass
 
     def kill(self) -> None:
         """kill -9 of every process."""
@@ -97,7 +109,7 @@ class RunningDimse:
             os.environ.pop(f"HUB_{name.upper()}", None)
         get_settings.cache_clear()
 
-    def call(self, tool: str, *arguments: object, aet: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def call(self, tool: str, *arguments: object, aet: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a tool of DCMTK as a device calling the hub; its arguments come before the address."""
         split = next((number for number, one in enumerate(arguments) if one == "--"), len(arguments))
         before, after = arguments[:split], arguments[split + 1 :]

@@ -125,7 +125,7 @@ class Orthanc:
             }
         return found | self.more
 
-    def start(self, *, within: float = 60) -> Self:
+    def start(self, *, within: float = 120) -> Self:
         """Start it and wait until it answers."""
         binary = program()
         assert binary, "Orthanc is not installed"

@@ -31,20 +31,29 @@ AS_SHIPPED: dict[str, Any] = {"worker_nice": Settings.model_fields["worker_nice"
 SERVER = os.environ.get("HUB_TEST_STACK") == "server"
 
 
+_given: set[int] = set()
+"""Ports that `free_port` has given: whoever has one may not listen on it yet."""
+
+
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now.
+    """A port of the loopback that nobody listens on now, and that no other process of the same test run is given.
 
     Below those that the system gives to connections: one of these could take it before the server that it is for.
     """
     chance = random.Random(os.urandom(8))
+    shares = max(1, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % shares
     for _try in range(200):
-        port = chance.randrange(20_000, 32_000)
+        port = chance.randrange(20_000 + share, 32_000, shares)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _given.add(port)
+        return port
     raise AssertionError("no port is free")
 
 

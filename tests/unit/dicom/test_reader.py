@@ -324,9 +324,9 @@ def test_element_count_fragments_and_header_bombs() -> None:
 
 
 def test_zeros_that_are_not_padding_cost_linear_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert refusal(meta() + body(after=bytes(8 * 100_000) + b"\1" * 20), Limits(max_elements=50_000)) == "bomb"
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_deflated_is_read() -> None:
@@ -345,13 +345,13 @@ sys.path.insert(0, {root!r})
 from hub.dicom.reader import read
 from hub.dicom.errors import DicomRefused
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-began = time.monotonic()
+began = time.process_time()
 try:
     read({path!r})
     print("read")
 except DicomRefused as refused:
     print(refused.code)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, time.monotonic() - began)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, time.process_time() - began)
 """
 
 
@@ -418,7 +418,7 @@ def test_mutated_files_are_read_or_refused(seed: int, changes: list[tuple[float,
         data[at : at + len(what)] = what
     if cut is not None:
         del data[int(cut * len(data)) :]
-    began = time.monotonic()
+    began = time.process_time()
     try:
         parsed = read(bytes(data))
     except DicomRefused:
@@ -426,7 +426,7 @@ def test_mutated_files_are_read_or_refused(seed: int, changes: list[tuple[float,
     else:
         to_dicom_json(parsed.header, bulk_uri=str, bulk=parsed.bulk)
         parsed.frames.from_bytes(parsed.frames.to_bytes())
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_us_is_what_it_says() -> None:

@@ -16,14 +16,14 @@ import pytest
 CHILD = """
 import os, subprocess, sys, time
 from hub.kit import lifeline
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
 lifeline.GRACE_SECONDS = 0.5
 lifeline.hold()
 if "deaf" in sys.argv:
     import signal
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("up", flush=True)
-time.sleep(60)
+time.sleep(300)
 """
 
 PARENT = """
@@ -35,7 +35,7 @@ child = subprocess.Popen(
 )
 child.stdout.readline()
 print(child.pid, flush=True)
-time.sleep(60)
+time.sleep(300)
 """
 
 
@@ -55,12 +55,12 @@ def test_kill_9_of_the_supervisor_ends_its_children(deaf: bool) -> None:
     assert all(one.is_running() for one in family)
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    gone, alive = psutil.wait_procs(family[:1], timeout=10)
+    gone, alive = psutil.wait_procs(family[:1], timeout=30)
     for one in alive:
         one.kill()
     assert gone
     if deaf:
-        assert not psutil.wait_procs(family, timeout=5)[1]
+        assert not psutil.wait_procs(family, timeout=30)[1]
     for one in family:
         if one.is_running():
             one.kill()

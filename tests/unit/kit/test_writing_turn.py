@@ -24,24 +24,26 @@ pytestmark = pytest.mark.embedded
 MAKE_ENGINE = db.make_engine
 
 
-def _hold(path: Path, seconds: float, taken: multiprocessing.synchronize.Event) -> None:
+def _hold(path: Path, taken: multiprocessing.synchronize.Event, seen: multiprocessing.synchronize.Event) -> None:
     turn = WritingTurn(path)
     assert turn.take()
     taken.set()
-    time.sleep(seconds)
+    seen.wait(120)
+    time.sleep(0.5)
     # It dies with the turn in its hands.
 
 
 def test_another_process_holds_the_turn_and_dies_with_it(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    taken = context.Event()
-    other = context.Process(target=_hold, args=(tmp_path / "turn", 0.5, taken))
+    taken, seen = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path / "turn", taken, seen))
     other.start()
-    assert taken.wait(20)
+    assert taken.wait(60)
     assert not WritingTurn(tmp_path / "turn", patience=0.01).take()
-    mine = WritingTurn(tmp_path / "turn", patience=20)
+    seen.set()
+    mine = WritingTurn(tmp_path / "turn", patience=60)
     assert mine.take()
-    other.join(10)
+    other.join(60)
     mine.give()
 
 
@@ -51,7 +53,7 @@ def test_one_at_a_time_within_a_process(tmp_path: Path) -> None:
     missed: list[bool] = []
     thread = threading.Thread(target=lambda: missed.append(turn.take()))
     thread.start()
-    thread.join(5)
+    thread.join(60)
     assert missed == [False]
     turn.give()
     assert turn.take()
@@ -113,13 +115,13 @@ def test_a_child_does_not_hold_its_parents_turn(tmp_path: Path) -> None:
     assert turn.take()
     context = multiprocessing.get_context("fork")
     go = context.Event()
-    child = context.Process(target=go.wait, args=(20,))
+    child = context.Process(target=go.wait, args=(120,))
     child.start()
     # As by the death of the parent: its own descriptor is closed without unlocking.
     os.close(turn._file)
-    assert WritingTurn(tmp_path / "turn", patience=5).take()
+    assert WritingTurn(tmp_path / "turn", patience=60).take()
     go.set()
-    child.join(10)
+    child.join(60)
 
 
 def test_a_database_that_stays_busy_says_so_as_any_error_of_it(hub_env: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +157,6 @@ def test_who_does_not_come_by_this_door_still_excludes_the_others(hub_env: Path)
     assert not done.wait(0.2)
     stranger.execute("COMMIT")
     stranger.close()
-    thread.join(30)
+    thread.join(60)
     with database().reading() as session:
         assert session.scalars(text("SELECT n FROM turns ORDER BY n")).all() == [1, 2]

@@ -300,7 +300,7 @@ def _check(session: Session, rows: list[Patient]) -> None:
         assert together or found.state != "linked"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=st.lists(_row, min_size=3, max_size=6), steps=st.lists(_step, max_size=10))
 def test_no_sequence_of_deeds_merges_two_numbers(
     world: World, rows: list[tuple[str, str, str]], steps: list[tuple[str, int, int]]

@@ -158,7 +158,7 @@ def test_a_director_breaks_a_lease_with_a_reason(world):
     assert state_of(exam_id) == "to_read"
     assert not ok(reader.post(f"/api/exams/{exam_id}/lease", json={"lease": lease}))["held"]
     with database().reading() as session:
-        steps = session.scalars(select(Transition).where(Transition.exam_id == exam_id)).all()
+        steps = session.scalars(select(Transition).where(Transition.exam_id == exam_id).order_by(Transition.id)).all()
     assert [(step.event, step.reason) for step in steps] == [
         ("claim", ""),
         ("take_over", "电脑故障"),

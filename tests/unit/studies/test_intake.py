@@ -231,9 +231,9 @@ def test_two_processes_at_once_make_one_row(world: World) -> None:
     running = [context.Process(target=_in_own_process, args=(org_id, files, queue)) for _ in range(2)]
     for process in running:
         process.start()
-    results = [queue.get(timeout=60) for _ in running]
+    results = [queue.get(timeout=120) for _ in running]
     for process in running:
-        process.join(30)
+        process.join(120)
     flat = [status for result in results for status in result]
     assert sorted(flat) == ["known"] * 4 + ["stored"] * 4
     assert (count(Instance), count(Exam)) == (4, 1)
@@ -418,7 +418,7 @@ def test_a_kill_between_put_and_commit_leaves_an_orphan_only(world: World) -> No
     files = [dicom_file(study=study, number=number) for number in range(3)]
     process = multiprocessing.get_context("spawn").Process(target=_killed_between, args=(world.orgs["C01"].id, files))
     process.start()
-    process.join(60)
+    process.join(120)
     assert process.exitcode == -signal.SIGKILL
     (orphan,) = keys()
     assert (object_store().stat(orphan).size, count(Instance)) == (sum(map(len, files)), 0)

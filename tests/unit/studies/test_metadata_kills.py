@@ -93,7 +93,7 @@ def test_a_kill_at_any_instruction_leaves_nothing_stale(world: World, earlier: b
         reset_object_store()
         process = context.Process(target=_killed, args=(study_id, line, lines))
         process.start()
-        process.join(60)
+        process.join(120)
         return process.exitcode
 
     def prepared() -> Outcome:

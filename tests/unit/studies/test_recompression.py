@@ -8,9 +8,9 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -416,9 +416,11 @@ def test_it_is_asked_for_when_quiet_and_only_if_wanted(world: World, monkeypatch
 
 def test_a_long_study_is_done_in_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     study_id = take(world, images(3))
-    recompress = recompression._recompress
-    monkeypatch.setattr(recompression, "_recompress", lambda *given: (recompress(*given), time.sleep(0.2)))
-    assert recompression.recompress_study(study_id, seconds=0.1).moved == 1
+    recompress, each = recompression._recompress, 10.0
+    done: list[object] = []
+    monkeypatch.setattr(recompression, "_recompress", lambda *given: done.append(recompress(*given)))
+    monkeypatch.setattr(recompression, "time", SimpleNamespace(monotonic=lambda: each * len(done)))
+    assert recompression.recompress_study(study_id, seconds=each / 2).moved == 1
     with database().reading() as session:
         assert session.scalar(select(jobs.Job.state).where(jobs.Job.kind == recompression.JOB)) == jobs.QUEUED
         study = session.get_one(Study, study_id)
@@ -508,7 +510,7 @@ def _kills(world: World, points: int) -> None:
         reset_object_store()
         process = context.Process(target=_killed, args=(study, line, lines))
         process.start()
-        process.join(60)
+        process.join(120)
         return process.exitcode
 
     def whole(study: str, sent: list[bytes]) -> None:

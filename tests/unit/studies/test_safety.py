@@ -181,7 +181,7 @@ def test_who_only_refers_to_a_study_does_not_hold_its_recompression(world: World
     with ThreadPoolExecutor(1) as pool, database().writing() as session:
         session.add(Series(study_id=outcome.study_id, uid=new_uid(), created_at=clock.now()))
         session.flush()
-        moved = pool.submit(recompression.recompress_study, outcome.study_id).result(timeout=20)
+        moved = pool.submit(recompression.recompress_study, outcome.study_id).result(timeout=60)
     assert moved.moved == 1
 
 

@@ -88,7 +88,8 @@ def test_it_is_at_the_clinic_at_once_and_says_what_it_is(world, tmp_path):
     # Seeing it is recorded, and is not the formal report's being seen.
     with database().reading() as session:
         assert session.get_one(Exam, exam_id).seen_at is None
-        steps = [step.event for step in session.scalars(select(Transition).where(Transition.exam_id == exam_id))]
+        events = select(Transition.event).where(Transition.exam_id == exam_id).order_by(Transition.id)
+        steps = session.scalars(events).all()
         alerts = [
             listing.alerts_of(session.get_one(Exam, exam_id)),
             listing.alert_counts(session, world.actor("clinician")),
