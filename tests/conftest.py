@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -26,6 +27,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 SERVER = os.environ.get("HUB_TEST_STACK") == "server"
 REQUIRE_ALL = os.environ.get("HUB_TEST_REQUIRE_ALL") == "1"
+
+# How long an example takes to make or to try says how busy the machine is, not whether the hub is right. Where
+# everything must run the same examples are tried each time, so that a change is not refused for what it did not touch;
+# people who run the tests by hand get new ones.
+settings.register_profile(
+    "hub", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=REQUIRE_ALL, print_blob=True
+)
+settings.load_profile("hub")
 
 
 def need(variable: str) -> str:
