@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from pypdf import PdfReader
@@ -12,6 +13,7 @@ from sqlalchemy import select
 from hub.delivery import service as delivery
 from hub.exams import listing
 from hub.exams.models import Exam, Transition
+from hub.kit import clock
 from hub.kit.actor import SYSTEM
 from hub.kit.db import database
 from hub.kit.jobs import Job
@@ -88,7 +90,9 @@ def test_it_is_at_the_clinic_at_once_and_says_what_it_is(world, tmp_path):
     # Seeing it is recorded, and is not the formal report's being seen.
     with database().reading() as session:
         assert session.get_one(Exam, exam_id).seen_at is None
-        steps = [step.event for step in session.scalars(select(Transition).where(Transition.exam_id == exam_id))]
+        steps = session.scalars(
+            select(Transition.event).where(Transition.exam_id == exam_id).order_by(Transition.id)
+        ).all()
         alerts = [
             listing.alerts_of(session.get_one(Exam, exam_id)),
             listing.alert_counts(session, world.actor("clinician")),
@@ -240,6 +244,8 @@ def test_unchanged_against_the_hubs_finding_must_be_confirmed(world):
     ],
 )
 def test_the_policy_says_who_may_issue_and_when(world, monkeypatch, policy, login, priority, code):
+    # 09:00 in the county: outside the minute that one of the policies allows.
+    clock.set_source(lambda: datetime(2026, 3, 2, 1, 0, tzinfo=UTC))
     set_policy(world, **policy)
     exam_id = make_exam(world, priority=priority)
     author = world.client(login)
