@@ -42,7 +42,8 @@ def raised() -> list[tuple[int, str]]:
 
 def said() -> list[dict]:
     with database().reading() as session:
-        return [change.data for change in session.scalars(select(live.Change)) if change.topic == "alert"]
+        rows = session.scalars(select(live.Change).order_by(live.Change.id))
+        return [change.data for change in rows if change.topic == "alert"]
 
 
 def test_each_level_once(world):

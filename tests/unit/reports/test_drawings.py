@@ -122,7 +122,7 @@ def test_two_windows_of_one_reader_keep_what_each_has_drawn(world: World) -> Non
     assert found["revisions"] == {"first": 1, "second": 2}
     # The first one's other window is told; it need not look for itself.
     with database().reading() as session:
-        heard = [one.data for one in session.scalars(select(Change).where(Change.topic == "draft"))]
+        heard = [one.data for one in session.scalars(select(Change).where(Change.topic == "draft").order_by(Change.id))]
     assert [(one["event"], one["revision"], one["window"]) for one in heard if one["event"] == "drawings"] == [
         ("drawings", 1, "one"), ("drawings", 2, "two"),
     ]  # fmt: skip

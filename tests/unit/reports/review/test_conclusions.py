@@ -104,8 +104,10 @@ def test_second_contact_then_duty_officer_each_once(world):
     assert row(change).state == "breached"
     assert rung(change)[2:] == [("breach", ["医院总值班", "县值班"])]
     with database().reading() as session:
-        deeds = session.scalars(select(AuditEntry.action).where(AuditEntry.object_id == change)).all()
-        heard = session.scalars(select(Change).where(Change.ref == change)).all()
+        deeds = session.scalars(
+            select(AuditEntry.action).where(AuditEntry.object_id == change).order_by(AuditEntry.id)
+        ).all()
+        heard = session.scalars(select(Change).where(Change.ref == change).order_by(Change.id)).all()
     assert [deed for deed in deeds if "conclusion" in deed] == [
         "report.conclusion_changed", "report.conclusion_escalated", "report.conclusion_breached",
     ]  # fmt: skip
