@@ -67,6 +67,8 @@ class Habits:
     lease_seconds: float = 6.0
     first_crashes: bool = False
     """Every reader's first reading ends in a crash, so that a small day has some whatever chance brings."""
+    most_interventions: int = 1_000_000
+    """How often the director intervenes at most: he looks by the clock, and a slow day would be his alone."""
 
 
 class Person:
@@ -371,16 +373,19 @@ class Director(threading.Thread):
     def run(self) -> None:
         """Look in now and then."""
         try:
-            while not self.stop.wait(0.7):
+            left = self.habits.most_interventions
+            while left > 0 and not self.stop.wait(0.7):
                 rows = self.person.call("board", "GET", "/api/queue", params={"limit": 50}).json().get("exams")
                 if not rows:
                     continue
                 row = self.chance.choice(rows)
                 if row["state"] in ("reading", "reviewing") and self.chance.random() < 0.2:
+                    left -= 1
                     self.ledger.did("lease broken")
                     body: dict[str, Any] = {"reason": "电脑故障"}
                     self.person.call("break", "POST", f"/api/exams/{row['id']}/take-over", json=body)
                 elif self.chance.random() < self.habits.void * 5:
+                    left -= 1
                     self.ledger.did("void")
                     self.person.call("void", "POST", f"/api/exams/{row['id']}/void", json={"reason": "他人影像"})
         except Exception as error:

@@ -98,7 +98,7 @@ def test_of_two_at_once_one_wins(world: World, exam_id: str) -> None:
             with database().writing() as session:
                 exam = session.get_one(Exam, exam_id)
                 if session.get_bind().dialect.name == "postgresql":
-                    both.wait(10)
+                    both.wait(60)
                 service.apply(session, world.actor(login), exam, Event.CLAIM)
             ends.append("won")
         except HubError as error:
@@ -108,7 +108,7 @@ def test_of_two_at_once_one_wins(world: World, exam_id: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(90)
     assert sorted(ends) in (["changed-meanwhile", "won"], ["won", "wrong-state"])
     assert count(Transition) == 1
 

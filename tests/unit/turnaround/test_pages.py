@@ -169,7 +169,9 @@ def test_exports_run_no_formula_and_are_recorded(world: World) -> None:
                 assert cell.data_type != "f", (sheet.title, cell.coordinate)
     assert book["检查"].max_row == len(rows)
     with database().reading() as session:
-        entries = session.scalars(select(AuditEntry).where(AuditEntry.action == "turnaround.export")).all()
+        entries = session.scalars(
+            select(AuditEntry).where(AuditEntry.action == "turnaround.export").order_by(AuditEntry.id)
+        ).all()
         assert [entry.object_id for entry in entries] == ["csv-exams", "xlsx"]
         assert entries[0].detail["exams"] == len(rows) - 1
         assert entries[0].actor_id == world.people["administrator"].id

@@ -6,7 +6,7 @@ Counted are SQLite's own steps, so that a busy machine changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -195,7 +195,10 @@ def test_the_badge_counts_what_the_page_of_identities_shows(world: World) -> Non
 
 
 def test_the_clinics_list_of_the_day_is_what_came_what_waits_and_what_came_home(world: World) -> None:
-    long_ago = clock.now() - timedelta(days=40)
+    # 12:00 in the county: an exam of a quarter of an hour ago is of the same day.
+    noon = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
+    clock.set_source(lambda: noon)
+    long_ago = noon - timedelta(days=40)
     today = make_exam(world, state=State.SEEN, with_study=False)
     waiting = make_exam(world, registered_at=long_ago, with_study=False)
     home = make_exam(world, state=State.SEEN, registered_at=long_ago, returned_at=clock.now(), with_study=False)

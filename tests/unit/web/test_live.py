@@ -224,7 +224,7 @@ def test_a_stream_ends_with_its_session_although_news_keep_coming(
             await asyncio.sleep(0.02)
             if reader.ended.is_set():
                 break
-        await asyncio.wait_for(reader.ended.wait(), 5)
+        await asyncio.wait_for(reader.ended.wait(), 15)
         assert not hub._listeners
 
     play(scene)
@@ -252,7 +252,7 @@ def test_a_leaving_browser_is_forgotten(world: World) -> None:
         await asyncio.sleep(0.1)
         assert len(hub._listeners) == 1
         reader.task.cancel()
-        await asyncio.sleep(0.1)
+        await asyncio.wait([reader.task], timeout=15)
         assert not hub._listeners
 
     play(scene)
