@@ -57,7 +57,6 @@ from hub.reports.policy import check_complete, check_identity, check_preliminary
 from hub.reports.recognition.marks import mark_of
 from hub.reports.review import service as review
 from hub.reports.service import TEXTS, body_of, content_hash, keep, move
-from hub.reports.signing.pades import sign_rendered
 from hub.reports.signing.signer import UnlockedKey, describe, standing_sentence
 from hub.reports.signing.verify import format_code, new_verification_code, normalise_code
 from hub.reports.states import KIND_NAMES, RELEASED, VersionEvent, VersionState
@@ -433,6 +432,9 @@ def _render_and_sign(draft: _Draft, settings: Settings) -> tuple[bytes, str, boo
         if rendered.replaced_characters:
             log.info("characters without a glyph", version=draft.version_id, count=len(rendered.replaced_characters))
         return rendered.bytes
+
+    # pyHanko comes with it: twenty megabytes that only who signs needs.
+    from hub.reports.signing.pades import sign_rendered
 
     signed = sign_rendered(
         render,

@@ -7,14 +7,12 @@ when it is signed, and an addendum is a new document.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import httpx
 from asn1crypto import cms, tsp
@@ -25,10 +23,10 @@ from pyhanko.sign.timestamps import TimeStamper
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
 from hub.kit.i18n import _
+from hub.reports.signing.running import run
 from hub.reports.signing.signer import DigestName, Signer, SigningError, describe
 
 TimeStampResult = Literal["present", "missing", "not-configured"]
-T = TypeVar("T")
 
 FIELD_NAME = "Signature1"
 _TSA_TIMEOUT_S = 5.0
@@ -184,7 +182,7 @@ def sign_pdf(
         out = await pdf_signer.async_sign_pdf(writer, bytes_reserved=_RESERVED)
         return bytes(out.getvalue())
 
-    signed = _run(job)
+    signed = run(job)
     return SignedPdf(signed, hashlib.sha256(signed).hexdigest(), bridge.result, bridge.error, info.serial)
 
 
@@ -229,29 +227,6 @@ class _PdfSigner(signers.PdfSigner):
         session = super().init_signing_session(*args, **kwargs)
         session.system_time = self._at
         return session
-
-
-def _run(job: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Runs a coroutine from code that may or may not stand inside an event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(job())
-    box: list[T] = []
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            box.append(asyncio.run(job()))
-        except BaseException as error:  # handed to the caller's thread
-            failed.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return box[0]
 
 
 __all__ = ["FIELD_NAME", "SignedPdf", "TimeStampResult", "sign_pdf", "sign_rendered"]

@@ -16,19 +16,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from asn1crypto import cms
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from pyhanko.sign.validation.generic_cms import async_validate_detached_cms
-from pyhanko.sign.validation.settings import KeyUsageConstraints
-from pyhanko_certvalidator import ValidationContext
 
 from hub.kit.i18n import Message, _
-from hub.reports.signing.pades import _run
+from hub.reports.signing.running import run
 from hub.reports.signing.signer import Standing, describe
+
+if TYPE_CHECKING:
+    # Twenty megabytes and a third of a second, for each process that judges or signs a file, and for no other.
+    from pyhanko_certvalidator import ValidationContext
 
 TimeStampStatus = Literal["trusted", "untrusted", "invalid", "missing"]
 
@@ -414,6 +415,8 @@ def _check_der(data: bytes, depth: int = 0) -> None:
 
 
 def _context(roots: Sequence[bytes], moment: datetime | None) -> ValidationContext:
+    from pyhanko_certvalidator import ValidationContext
+
     return ValidationContext(
         trust_roots=[asn1_x509.Certificate.load(r) for r in roots],
         allow_fetching=False,
@@ -423,8 +426,11 @@ def _context(roots: Sequence[bytes], moment: datetime | None) -> ValidationConte
 
 
 def _cms_status(covered: bytes, signed_data: cms.SignedData, context: Any, tsa_context: Any) -> Any:
+    from pyhanko.sign.validation.generic_cms import async_validate_detached_cms
+    from pyhanko.sign.validation.settings import KeyUsageConstraints
+
     usage = KeyUsageConstraints(key_usage={"non_repudiation", "digital_signature"}, match_all_key_usages=False)
-    return _run(
+    return run(
         lambda: async_validate_detached_cms(
             covered,
             signed_data,
