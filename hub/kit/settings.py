@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     zip_max_mb: int = Field(24_576, description="Largest total size of the files in a ZIP.")
     zip_max_files: int = Field(20_000, description="Most files in a ZIP.")
     cache_mb: int = Field(
-        64, ge=0, description="Memory of each web process for pieces of images read ahead from S3; 0: none."
+        24, ge=0, description="Memory of each web process for pieces of images read ahead from S3; 0: none."
     )
     trash_days: int = Field(30, ge=1, description="A deleted study can be restored for so many days, then is gone.")
     quarantine_max_mb: int = Field(10_240, description="Room for refused files; over it new ones are refused loudly.")

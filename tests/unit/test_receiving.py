@@ -92,6 +92,29 @@ def test_parts_without_end_are_refused(world: World, monkeypatch: pytest.MonkeyP
         asyncio.run(send())
 
 
+@pytest.mark.parametrize(("length", "groups"), [(None, 3), (4 * 1000, 1), (100_000, 3)])
+def test_a_request_that_fits_is_one_group_and_a_larger_one_has_smaller_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch, length: int | None, groups: int
+) -> None:
+    monkeypatch.setattr(receiving, "GROUP_BYTES", 5000)
+    sizes: list[int] = []
+    monkeypatch.setattr(receiving._Group, "commit", lambda group, rest: sizes.append(group.count) or [])
+    receiver = Receiver(world.actor("technologist"), world.orgs["C01"].id, "", length=length)
+
+    async def send() -> None:
+        try:
+            for _number in range(5):
+                await receiver.begin({"content-type": "application/dicom"})
+                await receiver.data(b"x" * 1000)
+                await receiver.end()
+            await receiver.finish()
+        finally:
+            await receiver.close()
+
+    asyncio.run(send())
+    assert (len(sizes), sum(sizes)) == (groups, 5)
+
+
 @pytest.mark.parametrize(("most", "megabytes"), [(3, 100), (100, 0)])
 def test_metadata_without_end_are_refused(
     world: World, monkeypatch: pytest.MonkeyPatch, most: int, megabytes: int

@@ -17,7 +17,7 @@ from hub.protocols.dicomweb import dicomxml, multipart, negotiate
 from hub.protocols.dicomweb.answers import REVALIDATE, coding, encode, not_modified, related
 from hub.studies.metadata import Registered, SeriesAt, Texts
 
-_KEPT_BYTES: Final = 48 << 20
+_KEPT_BYTES: Final = 8 << 20
 _VARY: Final = "Accept, Accept-Encoding, Authorization, Cookie"
 
 

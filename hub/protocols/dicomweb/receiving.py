@@ -30,6 +30,8 @@ log = get_logger(__name__)
 
 SOURCE: Final = "stow"
 GROUP_BYTES: Final = 16 << 20
+"""Of a request that is no larger, all is one group. Of a larger one up to three times this lie in memory at once: what
+arrives, what is being committed, and its copy that is on its way to a remote store. So its groups are half as large."""
 GROUP_PARTS: Final = 256
 MOST_PARTS: Final = 50_000
 """Parts of one request: each has an outcome that is held until the answer."""
@@ -133,10 +135,18 @@ class Part:
 
 
 class Receiver:
-    """One request's parts, groups and outcomes; every part is one instance."""
+    """One request's parts, groups and outcomes; every part is one instance.
 
-    def __init__(self, actor: Actor, org_id: str, study_uid: str) -> None:
+    Args:
+        actor: Who sends.
+        org_id: Whose the instances become.
+        study_uid: The study of the request's address, or "".
+        length: Bytes of the request's body, where it says so.
+    """
+
+    def __init__(self, actor: Actor, org_id: str, study_uid: str, *, length: int | None = None) -> None:
         self.outcomes: list[Outcome] = []
+        self._most = GROUP_BYTES if length is not None and length <= GROUP_BYTES else GROUP_BYTES // 2
         self.limit = get_settings().instance_max_mb * 2**20
         self._actor = actor
         self._org_id = org_id
@@ -184,7 +194,7 @@ class Receiver:
 
     async def take(self, part: Part) -> None:
         """Let a whole part be taken in."""
-        most = GROUP_BYTES if _Held.total <= PROCESS_IN_MEMORY else _SMALL_GROUP
+        most = self._most if _Held.total <= PROCESS_IN_MEMORY else _SMALL_GROUP
         if self._group.bytes + part.size > most and self._group.count:
             await self.flush()
         group = self._group

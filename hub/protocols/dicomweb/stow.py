@@ -99,7 +99,8 @@ async def store(request: Request, actor: Actor, *, door: str, study_uid: str = "
     if reader is not None and (metadata := kind.params.get("type", "").lower()) in (negotiate.JSON, negotiate.XML):
         receiver = MetadataReceiver(actor, actor.org_id, study_uid, media=metadata, base=str(request.url))
     else:
-        receiver = Receiver(actor, actor.org_id, study_uid)
+        said = int(length) if length.isdigit() else None
+        receiver = Receiver(actor, actor.org_id, study_uid, length=said)
     try:
         if reader is None:
             await receiver.begin({"content-type": negotiate.DICOM})
