@@ -146,8 +146,9 @@ def broker() -> Iterator[Broker | None]:
         yield None
         return
     need("HUB_TEST_BROKER_URL")
-    with Broker() as found:
-        yield found
+    found = Broker()
+    yield found
+    found.give_back()
 
 
 @pytest.fixture

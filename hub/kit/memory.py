@@ -6,7 +6,8 @@ import ctypes
 import gc
 import threading
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, cast
 
 OFTEN: Final = 10_000
 """Objects made beyond those let go of, before the youngest are looked at."""
@@ -40,6 +41,14 @@ def _spare_the_lasting() -> None:
     gc.set_threshold(OFTEN, 20, 20)
 
 
+def _glibc(name: str) -> Callable[..., int] | None:
+    """A function of glibc's heap; None where the process runs on another C library."""
+    try:
+        return cast("Callable[..., int]", getattr(ctypes.CDLL(None), name))
+    except (OSError, AttributeError):
+        return None
+
+
 def _keep_pages() -> None:
     """Pieces of images come and go at hundreds of megabytes a second: their pages are used again, not given back.
 
@@ -47,13 +56,10 @@ def _keep_pages() -> None:
     Python's threads allocate in turn, and what one has let go of the next uses, instead of an arena's own. Other C
     libraries than glibc are left as they are.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(_ARENA_MAX, _ARENAS)
-    mallopt(_TRIM_THRESHOLD, _KEPT)
-    mallopt(_MMAP_THRESHOLD, _MAPPED_FROM)
+    if mallopt := _glibc("mallopt"):
+        mallopt(_ARENA_MAX, _ARENAS)
+        mallopt(_TRIM_THRESHOLD, _KEPT)
+        mallopt(_MMAP_THRESHOLD, _MAPPED_FROM)
 
 
 def give_back() -> None:
@@ -62,11 +68,8 @@ def give_back() -> None:
     By itself the heap gives back only what is free at its end. This takes milliseconds and does not hold the
     interpreter. Other C libraries than glibc are left as they are.
     """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):
-        return
-    trim(0)
+    if trim := _glibc("malloc_trim"):
+        trim(0)
 
 
 def _give_back_now_and_then() -> None:

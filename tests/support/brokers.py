@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
 
 from redis import Redis
 
@@ -36,11 +35,3 @@ class Broker:
         """Let others have it."""
         with Redis.from_url(f"{self._base}/0") as claims:
             claims.delete(f"hub-tests:{self.number}")
-
-    def __enter__(self) -> Broker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.give_back()

@@ -92,14 +92,14 @@ async def store(request: Request, actor: Actor, *, door: str, study_uid: str = "
     reader = _reader(kind.name, kind.params)
     most = settings.stow_max_request_mb * 2**20
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > most:
+    said = int(length) if length.isdigit() else None
+    if said is not None and said > most:
         raise TooLarge(_("请求过大,超过 {mb} MB;请分几次发送").format(mb=settings.stow_max_request_mb))
-    await run_in_threadpool(intake.check_room, min(int(length), most) if length.isdigit() else 0)
+    await run_in_threadpool(intake.check_room, said or 0)
     receiver: Receiver | MetadataReceiver
     if reader is not None and (metadata := kind.params.get("type", "").lower()) in (negotiate.JSON, negotiate.XML):
         receiver = MetadataReceiver(actor, actor.org_id, study_uid, media=metadata, base=str(request.url))
     else:
-        said = int(length) if length.isdigit() else None
         receiver = Receiver(actor, actor.org_id, study_uid, length=said)
     try:
         if reader is None:
