@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from support.desk import PATIENCE
+
 _ACTS = ("check", "click", "fill", "press", "select_option", "set_input_files", "uncheck")
 
 
@@ -26,11 +28,23 @@ def _once_its_scripts_ran(act: Callable[..., Any]) -> Callable[..., Any]:
     return acted
 
 
-with contextlib.suppress(ImportError):
-    from playwright.sync_api import Locator, Page, expect
+def _patient(new_context: Callable[..., Any]) -> Callable[..., Any]:
+    """Contexts whose pages are waited for as long as what is expected of them."""
 
-    # Each wait ends with its state; the time is for machines that do much else.
-    expect.set_options(timeout=60_000)
+    @wraps(new_context)
+    def made(self: Any, *args: Any, **kw: Any) -> Any:
+        context = new_context(self, *args, **kw)
+        context.set_default_timeout(PATIENCE)
+        return context
+
+    return made
+
+
+with contextlib.suppress(ImportError):
+    from playwright.sync_api import Browser, Locator, Page, expect
+
+    expect.set_options(timeout=PATIENCE)
+    Browser.new_context = _patient(Browser.new_context)
     for _kind in (Locator, Page):
         for _name in _ACTS:
             setattr(_kind, _name, _once_its_scripts_ran(getattr(_kind, _name)))

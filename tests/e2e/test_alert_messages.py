@@ -37,7 +37,6 @@ def test_an_alert_is_not_said_again_on_the_next_page(world: World) -> None:
     with serving(create_app(), live=True) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         context = browser.new_context(base_url=url)
-        context.set_default_timeout(60_000)
         token = world.client("reporter").cookies["hub_session"]
         context.add_cookies([{"name": "hub_session", "value": token, "url": url}])
         page = context.new_page()

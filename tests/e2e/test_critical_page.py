@@ -47,7 +47,6 @@ def browser(world: World) -> Iterator[Any]:
             )
             context.route("**/ohif/**", lambda route: route.fulfill(body="<!doctype html>"))
             page = context.new_page()
-            page.set_default_timeout(60_000)
             page.on("pageerror", lambda error: faults.append(str(error)))
             return page
 

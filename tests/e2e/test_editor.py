@@ -43,7 +43,6 @@ def browser(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with serving(create_app()) as url, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         context = chromium.new_context(viewport={"width": 1440, "height": 900})
-        context.set_default_timeout(60_000)
         context.add_cookies([{"name": "hub_session", "value": cookie, "url": url}])
         # The images are not what is tested here, and loading the viewer takes longer than all the rest.
         context.route("**/ohif/**", lambda route: route.fulfill(body="<html></html>", content_type="text/html"))

@@ -34,7 +34,6 @@ def page(world: World) -> Iterator[Any]:
     with serving(create_app()) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         context = browser.new_context(viewport={"width": 1440, "height": 900})
-        context.set_default_timeout(60_000)
         context.add_cookies([{"name": "hub_session", "value": cookie, "url": url}])
         opened = context.new_page()
         opened.base = url

@@ -18,7 +18,7 @@ from hub.accounts.sessions import SESSION_COOKIE
 from hub.kit.settings import get_settings
 from hub.protocols.dicomweb import grants
 from hub.reports import templates
-from support.desk import PATIENCE, draw, drawings_kept, shown
+from support.desk import draw, drawings_kept, shown
 from support.imaging import Imaged, imaged_exam, phantom
 from support.reading import PIN, cheap_keys, make_exam, ok, open_key, state_of
 from support.review import set_policy
@@ -51,7 +51,6 @@ class Stage:
             context = self._chromium.new_context(
                 viewport={"width": size[0], "height": size[1]}, locale="zh-CN", base_url=self.address
             )
-            context.set_default_timeout(PATIENCE)
             # Headless, the folder picker of the system cannot be answered; the plain input can.
             context.add_init_script("delete window.showDirectoryPicker")
             context.on("weberror", lambda error: self.faults.append(f"{login}: {error.error}"))

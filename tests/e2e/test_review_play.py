@@ -70,7 +70,6 @@ def test_a_night_and_its_morning(world: World, monkeypatch: pytest.MonkeyPatch) 
 
         def opened(client: Any, path: str) -> Any:
             context = browser.new_context(viewport={"width": 1440, "height": 900})
-            context.set_default_timeout(60_000)
             context.add_cookies([{"name": "hub_session", "value": client.cookies["hub_session"], "url": url}])
             page = context.new_page()
             page.on("pageerror", lambda error: faults.append(str(error)))

@@ -84,7 +84,6 @@ def page(web: Web, world: World) -> Iterator[Any]:
         context.add_cookies([{"name": "hub_session", "value": cookie, "url": web.url}])
         # Headless, the folder picker of the system cannot be answered; the plain input can.
         context.add_init_script("delete window.showDirectoryPicker")
-        context.set_default_timeout(60_000)
         opened = context.new_page()
         opened.faults = []
         opened.on("pageerror", lambda error: opened.faults.append(str(error)))

@@ -101,7 +101,6 @@ def viewer(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Viewer]:
     with serving(world.app) as address, browser() as chromium:
         monkeypatch.setattr(get_settings(), "public_url", address)
         context = chromium.new_context(viewport={"width": 1200, "height": 800}, locale="zh-CN")
-        context.set_default_timeout(60_000)
         token = world.client("technologist").cookies.get(SESSION_COOKIE)
         context.add_cookies([{"name": SESSION_COOKIE, "value": str(token), "url": address}])
         yield Viewer(world, address, context)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from support.world import World
 
 PATIENCE = 60_000
+"""Milliseconds of a wait, which ends with its state: the time is for machines that do much else."""
 AGREES = "影像窗口:同一患者、同一检查"
 
 
@@ -32,7 +33,6 @@ class Desk:
     def __init__(self, world: World, address: str, context: Any, shots: Path) -> None:
         self.world, self.address, self.context, self.shots = world, address, context, shots
         self.faults: list[str] = []
-        context.set_default_timeout(PATIENCE)
         context.on("page", self._watched)
         self.page = context.new_page()
 
